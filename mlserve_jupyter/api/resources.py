@@ -1,0 +1,188 @@
+"""Wire types of the REST resources, named by verb: what requests bring and answers carry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from mlserve_jupyter.api.manifest import Environment, Provenance
+from mlserve_jupyter.api.signature import Signature
+
+Status = Literal["active", "deprecated", "archived"]
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The one error body of all routes; ``details`` depends on the code, hence ``Any``."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    request_id: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deploy verified before the version was published.
+
+    Attributes
+    ----------
+    verified
+        False where the deploy asked for none (``--no-verify``).
+    n_rows
+        Rows of the sample that were compared, per method.
+    methods
+        Methods whose answers were compared.
+    max_abs_difference
+        The largest absolute difference of a number; 0.0 means equal bit for bit.
+    not_deterministic
+        Methods that gave other answers when the kernel called them twice; compared by shape only.
+    load_ms, predict_ms
+        What the fresh worker took.
+    loaded_bytes
+        Resident bytes of the loaded model, as measured.
+    """
+
+    verified: bool
+    n_rows: int = 0
+    methods: list[str] = []
+    max_abs_difference: float = 0.0
+    not_deterministic: list[str] = []
+    load_ms: float = 0.0
+    predict_ms: float = 0.0
+    loaded_bytes: int = 0
+
+
+class DescribeVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a model."""
+
+    id: str
+    model: str
+    version: int
+    status: Status
+    format: str
+    sha256: str
+    size_bytes: int
+    method: str
+    methods: list[str]
+    signature: Signature
+    environment: Environment
+    provenance: Provenance
+    runtime: str
+    extra_columns: str
+    verification: Verification
+    note: str
+    created_at: datetime
+    predict_path: str
+
+
+class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and where it answers.
+
+    Attributes
+    ----------
+    default_version
+        The version that answers a call that names none; None where all are archived.
+    predict_path
+        Path of the predict route on this server, with its ``base_url``.
+    last_called_at
+        Time of the last prediction that has reached the log, in UTC; None if there was none.
+    n_predictions
+        Calls in the log.
+    """
+
+    id: str
+    name: str
+    owner: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+    default_version: int | None
+    n_versions: int
+    predict_path: str
+    last_called_at: datetime | None
+    n_predictions: int
+
+
+class ListModels(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of models."""
+
+    items: list[DescribeModel]
+    next_cursor: str | None = None
+
+
+class ListVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of versions, newest first."""
+
+    items: list[DescribeVersion]
+    next_cursor: str | None = None
+
+
+class DescribeDeploy(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a deploy."""
+
+    model: DescribeModel
+    version: DescribeVersion
+    timings_ms: dict[str, float]
+    warnings: list[str]
+
+
+class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``PATCH models/{model}`` may change."""
+
+    description: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class UpdateVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``PATCH models/{model}/versions/{n}`` may change."""
+
+    status: Status | msgspec.UnsetType = msgspec.UNSET
+    note: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class DescribePrediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One call in the prediction log.
+
+    Attributes
+    ----------
+    inputs, outputs
+        The request's body as it was decoded and the answer's ``predictions``, as JSON; null where
+        they were over the log's size limit (``truncated`` is then true) or the call failed.
+    status
+        ``ok``, or the code of the error that the caller got.
+    error
+        For the owner's eyes: what the model raised, or null.
+    """
+
+    request_id: str
+    model: str
+    version: int
+    method: str
+    principal: str
+    created_at: datetime
+    status: str
+    cached: bool
+    n_rows: int
+    queue_ms: float
+    load_ms: float
+    predict_ms: float
+    total_ms: float
+    inputs: msgspec.Raw
+    outputs: msgspec.Raw
+    truncated: bool
+    error: str | None = None
+
+
+class ListPredictions(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the prediction log, newest first.
+
+    Attributes
+    ----------
+    lost
+        Calls that were answered and never reached the log, over the whole life of this database:
+        dropped because the buffer was full, or gone with a process that was killed.
+    """
+
+    items: list[DescribePrediction]
+    next_cursor: str | None = None
+    lost: int = 0

@@ -1,0 +1,158 @@
+"""What a version takes and gives: the words that kernel, server and worker share.
+
+Plain frozen dataclasses from the standard library, since a worker reads them in an environment
+where nothing else may be installed. ``msgspec`` turns them into JSON and back as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["float", "integer", "boolean", "string", "datetime", "timedelta", "category", "any"]
+Container = Literal["dataframe", "series", "ndarray", "sparse", "list"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the input, as the whole sample shows it.
+
+    Attributes
+    ----------
+    name
+        The name under which JSON and CSV carry it. A column whose label is not a string has the
+        label's ``str`` here and the label itself in ``label``.
+    kind
+        The family of values that JSON brings.
+    dtype
+        ``str`` of the pandas or numpy dtype from which a worker rebuilds the column exactly, such
+        as ``int64``, ``Int64``, ``category`` or ``datetime64[ns, UTC]``.
+    nullable
+        Whether the sample has missing values here. A nullable column may be left out or null.
+    categories
+        For ``category`` columns, all categories in order, in their JSON form.
+    categories_dtype
+        For ``category`` columns, the dtype of the categories.
+    ordered
+        For ``category`` columns, whether they are ordered.
+    minimum, maximum
+        The smallest and largest value in the sample, in their JSON form; for information only,
+        never enforced.
+    label
+        The column's own label where it is an integer; None where it is ``name``.
+    """
+
+    name: str
+    kind: Kind
+    dtype: str
+    nullable: bool = False
+    categories: tuple[Any, ...] | None = None
+    categories_dtype: str | None = None
+    ordered: bool = False
+    minimum: Any = None
+    maximum: Any = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The object that the model's method is called with, and how to rebuild it from JSON.
+
+    Attributes
+    ----------
+    container
+        ``dataframe``: a pandas DataFrame; ``series``: a pandas Series; ``ndarray``: a numpy array;
+        ``sparse``: a scipy sparse matrix or array; ``list``: a Python list of arbitrary items.
+    shape
+        The sample's shape with None for the rows: ``(None, 4)``, ``(None,)``, ``(None, 8, 8)``.
+    columns
+        One entry a column: of a DataFrame, or a feature of a two-dimensional ndarray or sparse
+        input (named by ``feature_names_in_`` where the estimator has it, else ``x0``, ``x1``…).
+        A one-dimensional ndarray, a Series and a list have exactly one, which describes the items.
+        An ndarray of three or more dimensions has exactly one, which describes its elements.
+    dtype
+        The dtype of an ndarray or a sparse input; None for the others.
+    sparse_class
+        For sparse input, the scipy class, such as ``csr_matrix`` or ``csr_array``.
+    n_sample_rows
+        How many rows the sample had.
+    """
+
+    container: Container
+    shape: tuple[int | None, ...]
+    columns: tuple[Column, ...]
+    dtype: str | None = None
+    sparse_class: str | None = None
+    n_sample_rows: int = 0
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What one method gave on the sample.
+
+    Attributes
+    ----------
+    container
+        ``ndarray``, ``dataframe``, ``series``, ``sparse``, ``list``, ``tuple``, ``dict`` or
+        ``scalar``.
+    dtype
+        ``str`` of the dtype, or the Python type of a scalar; None where there are several.
+    shape
+        The shape with None for the rows.
+    columns
+        Column names of a DataFrame.
+    parts
+        The members of a tuple or list of arrays, such as those of ``kneighbors``.
+    by_row
+        Whether the first axis is the rows of the input, so that a batch can be split by it.
+    """
+
+    container: str
+    dtype: str | None = None
+    shape: tuple[int | None, ...] = ()
+    columns: tuple[str, ...] | None = None
+    parts: tuple[OutputSpec, ...] = ()
+    by_row: bool = True
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Input and outputs of a version.
+
+    Attributes
+    ----------
+    inputs
+        What every method takes.
+    outputs
+        By method name, what it gave on the sample.
+    """
+
+    inputs: InputSpec
+    outputs: dict[str, OutputSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """Decoded and checked input on its way to a worker: Python scalars only.
+
+    Attributes
+    ----------
+    n_rows
+        The number of rows.
+    columns
+        For ``dataframe``, ``series`` and one-dimensional inputs: one list of ``n_rows`` values a
+        column, in the signature's order. None where ``rows`` is set.
+    rows
+        For ``ndarray`` and ``sparse`` of two or more dimensions, and for ``list``: ``n_rows``
+        items, each a (nested) list, or for ``list`` any value. None where ``columns`` is set.
+
+    Notes
+    -----
+    Values are what JSON gives (``float``, ``int``, ``bool``, ``str``, ``None``); datetimes and
+    timedeltas are ISO 8601 strings, categories their JSON form, and non-finite floats are Python
+    floats. A missing value is None.
+    """
+
+    n_rows: int
+    columns: list[list[Any]] | None = None
+    rows: list[Any] | None = None

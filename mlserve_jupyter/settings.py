@@ -1,0 +1,132 @@
+"""The settings of the platform: frozen, with units in their names.
+
+Both hosts build one :class:`Settings`; the traits of the server extension carry the same names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlserve_jupyter.errors import InvalidName, SettingsInvalid
+
+MIB = 2**20
+GIB = 2**30
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set.
+
+    Attributes
+    ----------
+    data_dir
+        Folder of the database, the artifacts and the secrets; mode 0700, never under the served
+        notebook root.
+    database_url
+        SQLAlchemy URL; empty means ``mlserve.db`` in ``data_dir``.
+    owner
+        Name of the platform user that the notebook's owner is, where Jupyter gives no name of its
+        own (plain token or password authentication).
+    max_artifact_bytes, max_body_bytes
+        Limits of an uploaded artifact and of a predict body.
+    predict_timeout_s, load_timeout_s, verify_timeout_s
+        Deadlines of a call, of loading a model, and of verifying a deploy.
+    max_loaded_bytes, max_loaded_models
+        A worker lets the least recently used models go above either; 0 models means no limit by
+        count.
+    worker_memory_bytes
+        A worker that goes over this is killed and replaced; 0 means no limit.
+    workers_per_environment
+        Worker processes of one Python environment.
+    worker_idle_s
+        An environment without a call for so long gives its processes back.
+    max_queue_requests
+        Calls that may wait for one worker; more are answered with ``overloaded``.
+    log_buffer_rows, log_buffer_bytes, log_flush_s, log_max_value_bytes
+        The prediction log's buffer, how often it is written, and the size above which inputs and
+        outputs are left out of a row.
+    catalog_poll_s
+        How soon a change that another process made to the registry is seen.
+    """
+
+    data_dir: Path
+    database_url: str = ""
+    owner: str = "owner"
+    max_artifact_bytes: int = 4 * GIB
+    max_body_bytes: int = 64 * MIB
+    predict_timeout_s: float = 30.0
+    load_timeout_s: float = 120.0
+    verify_timeout_s: float = 300.0
+    max_loaded_bytes: int = 2 * GIB
+    max_loaded_models: int = 0
+    worker_memory_bytes: int = 8 * GIB
+    workers_per_environment: int = 1
+    worker_idle_s: float = 900.0
+    max_queue_requests: int = 1024
+    log_buffer_rows: int = 10_000
+    log_buffer_bytes: int = 64 * MIB
+    log_flush_s: float = 0.25
+    log_max_value_bytes: int = MIB
+    catalog_poll_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the setting."""
+        if not self.data_dir.is_absolute():
+            raise SettingsInvalid(f"data_dir must be an absolute path, not {str(self.data_dir)!r}.")
+        for name in (
+            "max_artifact_bytes",
+            "max_body_bytes",
+            "predict_timeout_s",
+            "load_timeout_s",
+            "verify_timeout_s",
+            "max_loaded_bytes",
+            "workers_per_environment",
+            "worker_idle_s",
+            "max_queue_requests",
+            "log_buffer_rows",
+            "log_buffer_bytes",
+            "log_flush_s",
+            "catalog_poll_s",
+        ):
+            if getattr(self, name) <= 0:
+                raise SettingsInvalid(f"{name} must be positive, not {getattr(self, name)!r}.")
+        for name in ("max_loaded_models", "worker_memory_bytes", "log_max_value_bytes"):
+            if getattr(self, name) < 0:
+                raise SettingsInvalid(f"{name} must not be negative; 0 means no limit.")
+        check_name(self.owner)
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL, with the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'mlserve.db'}"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Where artifacts lie: ``models/<user id>/<model name>/v<N>/``."""
+        return self.data_dir / "models"
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it can name a model or a user.
+
+    Names are part of URLs and of folders, so they are kept to a form that is the same in both:
+    1 to 64 of ``a-z 0-9 . _ -``, with a letter or digit first and last, and no two dots in a row.
+
+    Raises
+    ------
+    InvalidName
+        Otherwise; the message says what would do.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        proposal = re.sub(r"[^a-z0-9_-]+", "-", name.lower())[:64].strip("-_.") or "my-model"
+        raise InvalidName(
+            f"{shown!r} is not a name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or "
+            f"digit first and last, such as {proposal!r}.",
+            name=shown,
+        )
+    return name
