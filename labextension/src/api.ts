@@ -1,0 +1,105 @@
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+/** A model and where it answers, as the server describes it. */
+export interface IModel {
+  readonly id: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly description: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  /** The version that answers a call that names none; null where all are archived. */
+  readonly default_version: number | null;
+  readonly n_versions: number;
+  /** Path of the predict route on this server, with its base URL. */
+  readonly predict_path: string;
+  /** Time of the last call in UTC; null if there was none. */
+  readonly last_called_at: string | null;
+  readonly n_predictions: number;
+}
+
+interface IModelPage {
+  readonly items: readonly IModel[];
+  readonly next_cursor: string | null;
+}
+
+interface IErrorBody {
+  readonly code: string;
+  readonly message: string;
+  readonly request_id: string;
+}
+
+/** The server refused a call; the message is the server's own. */
+export class APIError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string
+  ) {
+    super(message);
+    this.name = 'APIError';
+  }
+}
+
+/**
+ * Return all models that the caller may see, page after page.
+ *
+ * @throws APIError where the server refuses the call.
+ * @throws ServerConnection.NetworkError where no server answers.
+ */
+export async function listModels(
+  settings: ServerConnection.ISettings
+): Promise<IModel[]> {
+  const models: IModel[] = [];
+  let cursor: string | null = null;
+  do {
+    const query: string =
+      cursor === null ? '' : URLExt.objectToQueryString({ cursor });
+    const page: IModelPage = await get<IModelPage>(settings, `models${query}`);
+    models.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return models;
+}
+
+/** Return the absolute URL at which a model answers. */
+export function predictURL(
+  settings: ServerConnection.ISettings,
+  model: IModel
+): string {
+  return new URL(model.predict_path, settings.baseUrl).href;
+}
+
+async function get<T>(
+  settings: ServerConnection.ISettings,
+  path: string
+): Promise<T> {
+  const url = URLExt.join(settings.baseUrl, 'mlserve/api/v1', path);
+  const response = await ServerConnection.makeRequest(
+    url,
+    { method: 'GET' },
+    settings
+  );
+  if (!response.ok) {
+    throw await refusal(response);
+  }
+  return (await response.json()) as T;
+}
+
+async function refusal(response: Response): Promise<APIError> {
+  const text = await response.text();
+  let body: Partial<IErrorBody> = {};
+  try {
+    body = JSON.parse(text) as Partial<IErrorBody>;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) {
+      throw error;
+    }
+  }
+  return new APIError(
+    response.status,
+    body.code ?? 'unknown',
+    body.message ?? `${response.status} ${response.statusText}`
+  );
+}
