@@ -1,0 +1,428 @@
+"""The registry: models and their versions, in the database and on the disk as one.
+
+Every change is one transaction that first locks the registry's one row of state and at its end
+raises the epoch, by which other processes see that they must read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+
+import sqlalchemy as sa
+from msgspec import UNSET
+from sqlalchemy.engine import Connection, Engine
+
+from mlserve_jupyter.api.manifest import Manifest
+from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
+from mlserve_jupyter.errors import (
+    ArtifactRejected,
+    Conflict,
+    ModelNotFound,
+    StorageFull,
+    StorageUnavailable,
+    VersionNotFound,
+)
+from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
+from mlserve_jupyter.registry.rows import (
+    artifact_path,
+    metadata_json,
+    new_version,
+    read_version,
+    served_version,
+    version_query,
+    version_row,
+)
+from mlserve_jupyter.settings import check_name
+from mlserve_jupyter.storage.blobs import ArtifactStore, StagedArtifact, VersionKey
+from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.tables import (
+    model_versions,
+    models,
+    prediction_counts,
+    predictions,
+    registry_state,
+    users,
+)
+from mlserve_jupyter.storage.users import User
+
+_CHUNK_ROWS = 500
+_DELETE_ROWS = 5000
+
+
+class Registry:
+    """What is deployed.
+
+    Parameters
+    ----------
+    engine
+        Of a database whose schema is prepared.
+    store
+        Where the artifacts lie.
+    """
+
+    def __init__(self, engine: Engine, store: ArtifactStore) -> None:
+        self._engine = engine
+        self._store = store
+        self._decoded: dict[str, ServedVersion] = {}
+        self._decoding = Lock()
+
+    def epoch(self) -> int:
+        """Return a number that is raised by every change of the registry, in any process."""
+        with reading(self._engine) as connection:
+            return _read_epoch(connection)
+
+    def snapshot(self) -> Catalog:
+        """Return all models and versions as they are now.
+
+        What was decoded for an earlier snapshot is used again.
+
+        Raises
+        ------
+        StorageUnavailable
+            The database does not answer.
+        """
+        with self._decoding, reading(self._engine) as connection:
+            epoch = _read_epoch(connection)
+            versions = self._read_versions(connection)
+            rows = connection.execute(
+                sa.select(models, users.c.name.label("owner")).join(
+                    users, users.c.id == models.c.owner_id
+                )
+            )
+            return Catalog(
+                [
+                    CatalogModel(
+                        id=row.id,
+                        owner_id=row.owner_id,
+                        owner=row.owner,
+                        name=row.name,
+                        description=row.description,
+                        created_at=row.created_at,
+                        updated_at=row.updated_at,
+                        versions=versions.get(row.id, {}),
+                    )
+                    for row in rows
+                ],
+                epoch,
+            )
+
+    def publish(
+        self,
+        owner: User,
+        manifest: Manifest,
+        staged: StagedArtifact,
+        verification: Verification,
+    ) -> ServedVersion:
+        """Make a staged artifact the next version of a model, which is made if it is new.
+
+        Row and folder appear together or not at all, also where this process is killed on the
+        way: a folder without a row is never served, and the next deploy or sweep removes it.
+
+        Parameters
+        ----------
+        owner
+            Who deploys.
+        manifest
+            What the kernel says of the model.
+        staged
+            Its bytes. Published or discarded afterwards, whatever happens.
+        verification
+            What was verified before.
+
+        Returns
+        -------
+        ServedVersion
+            Active, with the number that it got.
+
+        Raises
+        ------
+        InvalidName
+            The manifest's name is not a name.
+        ArtifactRejected
+            The bytes are not those that the manifest announces.
+        StorageUnavailable, StorageFull
+            Database or disk refused; nothing was published.
+        """
+        with staged:
+            check_name(manifest.name)
+            _check_bytes(manifest, staged)
+            with self._changing(owner.id, manifest.name) as connection:
+                now = datetime.now(timezone.utc)
+                model_id, version = _next_version(connection, owner, manifest, now)
+                key = VersionKey(owner.id, manifest.name, version)
+                served = new_version(
+                    key,
+                    id=new_id(),
+                    model_id=model_id,
+                    owner=owner.name,
+                    manifest=manifest,
+                    verification=verification,
+                    path=artifact_path(self._store, key, manifest.format),
+                    created_at=now,
+                )
+                connection.execute(model_versions.insert().values(version_row(served)))
+                self._store.publish(staged, *key, metadata_json(served))
+        return served
+
+    def update_model(self, model_id: str, changes: UpdateModel) -> None:
+        """Change a model's description.
+
+        Raises
+        ------
+        ModelNotFound
+            It is gone.
+        """
+        with self._changing() as connection:
+            values = {} if changes.description is UNSET else {"description": changes.description}
+            changed = connection.execute(
+                models.update()
+                .where(models.c.id == model_id)
+                .values(updated_at=datetime.now(timezone.utc), **values)
+            )
+            if not changed.rowcount:
+                raise _gone(model_id)
+
+    def update_version(self, model_id: str, version: int, changes: UpdateVersion) -> ServedVersion:
+        """Change a version's status, its note or both.
+
+        Every status may follow every other: an archived version can be made active again.
+
+        Raises
+        ------
+        VersionNotFound
+            There is no such version, or it is gone.
+        """
+        now = datetime.now(timezone.utc)
+        with self._changing() as connection:
+            served = read_version(connection, self._store, model_id, version)
+            if served is None:
+                raise VersionNotFound(
+                    f"The model {model_id} has no version {version}: list its versions.",
+                    version=version,
+                )
+            served = replace(
+                served,
+                status=served.status if changes.status is UNSET else changes.status,
+                note=served.note if changes.note is UNSET else changes.note,
+            )
+            connection.execute(
+                model_versions.update()
+                .where(model_versions.c.id == served.id)
+                .values(status=served.status, note=served.note, updated_at=now)
+            )
+            connection.execute(
+                models.update().where(models.c.id == model_id).values(updated_at=now)
+            )
+        return served
+
+    def delete_model(self, model_id: str) -> None:
+        """Delete a model that has no active version: its rows, its log and its artifacts.
+
+        Its deprecated versions stop answering first. Its log goes in small transactions, so that
+        other writers do not wait for it; if that is cut short, the same call goes on with it.
+
+        Raises
+        ------
+        Conflict
+            It has active versions.
+        ModelNotFound
+            It is gone.
+        """
+        with self._changing() as connection:
+            _refuse_active(connection, model_id)
+            connection.execute(
+                model_versions.update()
+                .where(model_versions.c.model_id == model_id)
+                .values(status="archived", updated_at=datetime.now(timezone.utc))
+            )
+        some = sa.select(predictions.c.id).where(predictions.c.model_id == model_id)
+        while True:
+            with writing(self._engine) as connection:
+                deleted = connection.execute(
+                    predictions.delete().where(predictions.c.id.in_(some.limit(_DELETE_ROWS)))
+                )
+            if deleted.rowcount < _DELETE_ROWS:
+                break
+        with self._changing() as connection:
+            owner_id, name = _refuse_active(connection, model_id)
+            for table in (predictions, prediction_counts, model_versions):
+                connection.execute(table.delete().where(table.c.model_id == model_id))
+            connection.execute(models.delete().where(models.c.id == model_id))
+        self._remove_orphans(owner_id, name)
+
+    def sweep(self) -> list[Path]:
+        """Remove what killed deploys have left on the disk; for the start of a process.
+
+        Returns
+        -------
+        list of Path
+            What was removed.
+
+        Raises
+        ------
+        StorageUnavailable
+            The database or the disk does not answer.
+        """
+        with writing(self._engine) as connection:
+            _lock(connection)
+            rows = connection.execute(
+                sa.select(models.c.owner_id, models.c.name, model_versions.c.version).join(
+                    models, models.c.id == model_versions.c.model_id
+                )
+            )
+            return self._store.sweep({(row.owner_id, row.name, row.version) for row in rows})
+
+    @contextmanager
+    def _changing(
+        self, owner_id: str | None = None, model_name: str | None = None
+    ) -> Iterator[Connection]:
+        """Give a transaction in which no other process changes the registry.
+
+        Where it fails although a folder of ``model_name`` was published within, that folder is
+        removed, and so is every other of the same model that has no row.
+        """
+        try:
+            with writing(self._engine) as connection:
+                _lock(connection)
+                yield connection
+                connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
+        except BaseException:
+            if owner_id is not None and model_name is not None:
+                self._remove_orphans(owner_id, model_name)
+            raise
+
+    def _remove_orphans(self, owner_id: str, model_name: str) -> None:
+        """Remove the folders of a model's versions that have no row.
+
+        The rows are read anew, under the lock: a commit may have arrived although its answer did
+        not, and another process may have published meanwhile.
+        """
+        try:
+            with writing(self._engine) as connection:
+                _lock(connection)
+                known = connection.scalars(
+                    sa.select(model_versions.c.version)
+                    .join(models, models.c.id == model_versions.c.model_id)
+                    .where(models.c.owner_id == owner_id, models.c.name == model_name)
+                ).all()
+                for version in self._store.orphans(owner_id, model_name, known):
+                    self._store.remove(owner_id, model_name, version)
+        except (StorageUnavailable, StorageFull):
+            # An orphan is never served, and the sweep at the next start removes it. The error
+            # that led here is the one that the caller must see.
+            return
+
+    def _read_versions(self, connection: Connection) -> dict[str, dict[int, ServedVersion]]:
+        """Return by model id all its versions, newest first, decoding only the new ones."""
+        rows = connection.execute(
+            sa.select(
+                model_versions.c.id,
+                model_versions.c.model_id,
+                model_versions.c.version,
+                model_versions.c.status,
+                model_versions.c.note,
+            ).order_by(model_versions.c.model_id, model_versions.c.version.desc())
+        ).all()
+        decoded = {row.id: self._decoded[row.id] for row in rows if row.id in self._decoded}
+        missing = iter([row.id for row in rows if row.id not in decoded])
+        while chunk := list(islice(missing, _CHUNK_ROWS)):
+            for full in connection.execute(version_query().where(model_versions.c.id.in_(chunk))):
+                decoded[full.id] = served_version(full, self._store)
+        versions: dict[str, dict[int, ServedVersion]] = {}
+        for row in rows:
+            served = decoded.get(row.id)
+            if served is None:  # deleted between the two reads
+                continue
+            if (served.status, served.note) != (row.status, row.note):
+                served = decoded[row.id] = replace(served, status=row.status, note=row.note)
+            versions.setdefault(row.model_id, {})[row.version] = served
+        self._decoded = decoded
+        return versions
+
+
+def _read_epoch(connection: Connection) -> int:
+    epoch: int = connection.execute(sa.select(registry_state.c.epoch)).scalar_one()
+    return epoch
+
+
+def _lock(connection: Connection) -> None:
+    """Keep all others from changing the registry until the end of the transaction.
+
+    On SQLite the transaction itself does so, and ``FOR UPDATE`` is not rendered.
+    """
+    connection.execute(sa.select(registry_state.c.epoch).with_for_update())
+
+
+def _check_bytes(manifest: Manifest, staged: StagedArtifact) -> None:
+    sha256, size_bytes = staged.finish()
+    if (sha256, size_bytes) != (manifest.sha256, manifest.size_bytes):
+        raise ArtifactRejected(
+            f"The artifact that came ({size_bytes} bytes, sha256 {sha256[:12]}…) is not the one "
+            f"that the manifest announces ({manifest.size_bytes} bytes, sha256 "
+            f"{manifest.sha256[:12]}…): deploy again.",
+        )
+
+
+def _next_version(
+    connection: Connection, owner: User, manifest: Manifest, now: datetime
+) -> tuple[str, int]:
+    """Return the model's id, making the model if it is new, and the number of its next version."""
+    model_id = connection.execute(
+        sa.select(models.c.id).where(models.c.owner_id == owner.id, models.c.name == manifest.name)
+    ).scalar_one_or_none()
+    if model_id is None:
+        model_id = new_id()
+        connection.execute(
+            models.insert().values(
+                id=model_id,
+                owner_id=owner.id,
+                name=manifest.name,
+                description=manifest.description,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        return model_id, 1
+    changes = {"description": manifest.description} if manifest.description else {}
+    connection.execute(
+        models.update().where(models.c.id == model_id).values(updated_at=now, **changes)
+    )
+    newest = connection.execute(
+        sa.select(sa.func.max(model_versions.c.version)).where(
+            model_versions.c.model_id == model_id
+        )
+    ).scalar_one()
+    return model_id, (newest or 0) + 1
+
+
+def _refuse_active(connection: Connection, model_id: str) -> tuple[str, str]:
+    """Return the owner's id and the name of a model that has no active version."""
+    model = connection.execute(
+        sa.select(models.c.owner_id, models.c.name).where(models.c.id == model_id)
+    ).one_or_none()
+    if model is None:
+        raise _gone(model_id)
+    active = connection.scalars(
+        sa.select(model_versions.c.version)
+        .where(model_versions.c.model_id == model_id, model_versions.c.status == "active")
+        .order_by(model_versions.c.version)
+    ).all()
+    if active:
+        shown = ", ".join(str(version) for version in active[:10])
+        raise Conflict(
+            f"Model {model.name!r} still has active versions ({shown}): archive them first.",
+            model=model.name,
+            versions=list(active),
+        )
+    return model.owner_id, model.name
+
+
+def _gone(model_id: str) -> ModelNotFound:
+    return ModelNotFound(f"The model {model_id} was deleted meanwhile: list the models anew.")

@@ -1,0 +1,278 @@
+"""The door to the database: how it is opened, read and written, and how its failures are named.
+
+Importing this module imports SQLAlchemy, so only what works on the database should.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
+from sqlalchemy.exc import OperationalError as SQLAlchemyOperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from mlserve_jupyter.errors import MLServeError, SettingsInvalid, StorageFull, StorageUnavailable
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.folders import make_private_folder
+
+BUSY_TIMEOUT_S = 10.0
+"""How long a writer waits for the writer before it."""
+
+_NEARLY_FULL_BYTES = 2**20
+_POSTGRES_DISK_FULL = "53100"
+_POSTGRES_TRANSIENT = ("08", "40", "53", "55", "57", "58")
+_SQLITE_UNAVAILABLE = (
+    "attempt to write a readonly database",
+    "database disk image is malformed",
+    "database is locked",
+    "database table is locked",
+    "disk i/o error",
+    "file is not a database",
+    "locking protocol",
+    "unable to open database file",
+)
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Open the database that ``settings`` name, and create an SQLite file that is not there.
+
+    The schema is another step: :func:`mlserve_jupyter.storage.schema.prepare_schema`.
+
+    Parameters
+    ----------
+    settings
+        ``data_dir`` is created with mode 0700 if need be; ``resolved_database_url`` is opened.
+
+    Returns
+    -------
+    Engine
+        Thread-safe. ``dispose()`` closes its connections.
+
+    Raises
+    ------
+    SettingsInvalid
+        The URL cannot be read, its driver is not installed, or it is an in-memory database.
+    StorageUnavailable
+        The folder or the file cannot be used.
+    StorageFull
+        No space is left for the file.
+    """
+    url = _read_url(settings.resolved_database_url)
+    make_private_folder(settings.data_dir)
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    return _open_server(url)
+
+
+@contextmanager
+def writing(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
+    """Give a connection in a writing transaction, committed at the end of the block.
+
+    On SQLite it begins with ``BEGIN IMMEDIATE``: one that reads first and writes later could
+    otherwise fail at once, without waiting, where another process wrote in between.
+
+    Parameters
+    ----------
+    engine
+        From :func:`open_engine`.
+    durable
+        Whether a commit must survive a loss of power. False saves SQLite an fsync; the commit
+        still survives the death of the process.
+
+    Raises
+    ------
+    StorageUnavailable
+        The database does not answer, or another writer held it for over ten seconds.
+    StorageFull
+        No space is left.
+    """
+    with translated_errors(engine), engine.connect() as connection:
+        connection = connection.execution_options(mlserve_writing=True, mlserve_durable=durable)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in a transaction that only reads, and on SQLite sees one state.
+
+    Raises
+    ------
+    StorageUnavailable
+        The database does not answer.
+    """
+    with translated_errors(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def translated_errors(engine: Engine) -> Iterator[None]:
+    """Turn the driver's "full", "locked" and "gone" into this package's errors.
+
+    All others, such as a violated constraint, pass unchanged.
+    """
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise StorageUnavailable(
+            f"All connections to the database {shown_url(engine.url)} are in use; try again.",
+        ) from error
+    except DBAPIError as error:
+        translated = _translate(engine, error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def shown_url(url: URL) -> str:
+    """Return ``url`` for messages: a path for SQLite, and never a password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.render_as_string(hide_password=True)
+
+
+def _read_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise SettingsInvalid(
+            "database_url is not a database URL: use one such as sqlite:////folder/mlserve.db or "
+            "postgresql+psycopg2://user@host/name.",
+        ) from error
+    if url.get_backend_name() == "sqlite" and (
+        not url.database or url.database == ":memory:" or url.database.startswith("file:")
+    ):
+        raise SettingsInvalid(
+            "database_url must name a file, such as sqlite:////folder/mlserve.db: what is kept in "
+            "memory would be gone with the server.",
+        )
+    return url
+
+
+def _open_sqlite(url: URL) -> Engine:
+    path = Path(str(url.database)).absolute()
+    if not path.parent.exists():
+        make_private_folder(path.parent)
+    _make_private_file(path)
+    engine = sa.create_engine(
+        url.set(database=str(path)),
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S},
+        pool_timeout=BUSY_TIMEOUT_S,
+        json_serializer=_as_it_is,
+        json_deserializer=_as_it_is,
+    )
+    event.listen(engine, "connect", _set_up_sqlite_connection)
+    event.listen(engine, "begin", _begin_sqlite)
+    with translated_errors(engine):
+        _turn_wal_on(engine)
+    return engine
+
+
+def _open_server(url: URL) -> Engine:
+    connect_args = {"connect_timeout": 5} if url.get_backend_name() == "postgresql" else {}
+    try:
+        return sa.create_engine(
+            url,
+            connect_args=connect_args,
+            pool_pre_ping=True,
+            pool_timeout=BUSY_TIMEOUT_S,
+            json_serializer=_as_it_is,
+            json_deserializer=_as_it_is,
+        )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise SettingsInvalid(
+            f"The driver of database_url {shown_url(url)!r} is not installed: {error}. For "
+            "PostgreSQL, pip install psycopg2-binary.",
+        ) from error
+
+
+def _make_private_file(path: Path) -> None:
+    """Create the database file with mode 0600; SQLite gives ``-wal`` and ``-shm`` the same."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        for suffix in ("", "-wal", "-shm"):
+            file = Path(f"{path}{suffix}")
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"The database {path} cannot be opened ({error.strerror}): let this user read and "
+            "write it, or set data_dir to another folder.",
+        ) from error
+
+
+def _set_up_sqlite_connection(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("mlserve_writing"):
+        level = "FULL" if options.get("mlserve_durable", True) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _turn_wal_on(engine: Engine) -> None:
+    """Switch the file to write-ahead logging, which it then keeps.
+
+    The switch needs the file for itself, and SQLite does not wait for it in all cases, so two
+    processes that open a new file at once have to take turns here.
+    """
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline_s:
+                raise SQLAlchemyOperationalError("PRAGMA journal_mode=WAL", None, error) from error
+            time.sleep(0.02)
+        finally:
+            raw.close()
+
+
+def _as_it_is(text: str) -> str:
+    """Leave JSON to the rooms above, which know its types: columns carry it as text."""
+    return text
+
+
+def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:
+    """Return this package's error for the driver's, or None where it is not one of storage."""
+    shown = shown_url(engine.url)
+    full = StorageFull(f"No space is left for the database {shown}: free some and try again.")
+    unavailable = StorageUnavailable(
+        f"The database {shown} does not answer ({error.orig}); try again.",
+    )
+    if engine.dialect.name == "sqlite":
+        text = str(error.orig).lower()
+        if "database or disk is full" in text:
+            return full
+        if not any(phrase in text for phrase in _SQLITE_UNAVAILABLE):
+            return None
+        folder = Path(str(engine.url.database)).parent
+        if "disk i/o error" in text and shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES:
+            return full
+        return unavailable
+    # The driver's own attribute; other drivers than psycopg2 may not have it.
+    code: Any = getattr(error.orig, "pgcode", None)
+    if code == _POSTGRES_DISK_FULL:
+        return full
+    if isinstance(code, str):
+        return unavailable if code.startswith(_POSTGRES_TRANSIENT) else None
+    gone = isinstance(error, (SQLAlchemyOperationalError, InterfaceError))
+    return unavailable if gone or error.connection_invalidated else None

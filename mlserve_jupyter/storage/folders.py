@@ -1,0 +1,99 @@
+"""Folders and files that nobody else may read, and whose changes are on the disk when they say so.
+
+Also how one process knows that another one, which owns a folder or a file, is gone: an owner holds
+an advisory lock (``flock``), which the operating system releases however the process ends. Unlike
+a process id, it cannot be mistaken for that of a later process, or of another container.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlserve_jupyter.errors import StorageFull, StorageUnavailable
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make sure that ``folder`` exists and that only its owner can enter it, whatever the umask.
+
+    Raises
+    ------
+    StorageUnavailable
+        It cannot be made or is somebody else's.
+    StorageFull
+        No space is left.
+    """
+    with disk_errors(folder):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o777 != 0o700:
+            folder.chmod(0o700)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals about ``path`` into this package's errors.
+
+    Raises
+    ------
+    StorageFull
+        On ENOSPC and EDQUOT.
+    StorageUnavailable
+        On all others.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"No space is left for {path}: free some, archive or delete models, and try again.",
+            ) from error
+        raise StorageUnavailable(
+            f"{path} cannot be used ({error.strerror}): let this user read and write it, or set "
+            "data_dir to another folder.",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in ``folder`` on the disk: a rename is durable only after this."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_and_own(path: Path, flags: int) -> int | None:
+    """Open ``path`` and take its lock for as long as the descriptor is open.
+
+    Parameters
+    ----------
+    path
+        A file or a folder.
+    flags
+        Of ``os.open``; a new file gets mode 0600.
+
+    Returns
+    -------
+    int or None
+        A descriptor; None where another one holds the lock, or where ``path`` was removed or
+        replaced before the lock was taken.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        opened, named = os.fstat(fd), os.stat(path)
+    except (BlockingIOError, FileNotFoundError):
+        os.close(fd)
+        return None
+    if (opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino):
+        os.close(fd)
+        return None
+    return fd

@@ -1,0 +1,120 @@
+"""The schema's revision: checked at each start by one SELECT, and made or upgraded where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from mlserve_jupyter.errors import SchemaUnknown
+from mlserve_jupyter.storage.engine import reading, shown_url, translated_errors
+from mlserve_jupyter.storage.tables import metadata
+
+HEAD_REVISION = "0001"
+"""The newest revision under ``migrations/versions``; a test holds the two together."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# Any constant will do: it keeps the processes that upgrade one PostgreSQL database apart.
+_ADVISORY_LOCK = 0x6D6C7365727665
+
+
+def prepare_schema(engine: Engine) -> None:
+    """Make sure that the database has the schema of this release.
+
+    A database at the newest revision costs one SELECT. A new one is made and an older one is
+    upgraded in one transaction, while any other process that starts at the same time waits.
+
+    Raises
+    ------
+    SchemaUnknown
+        The database was made by a newer release or by another program. It is left as it is.
+    StorageUnavailable, StorageFull
+        The database does not answer, or has no space left.
+    """
+    if _revisions(engine) != (HEAD_REVISION,):
+        _migrate(engine)
+
+
+def _revisions(engine: Engine) -> tuple[str, ...]:
+    try:
+        with reading(engine) as connection:
+            return _read_revisions(connection)
+    except (OperationalError, ProgrammingError):  # there is no such table yet
+        return ()
+
+
+def _read_revisions(connection: Connection) -> tuple[str, ...]:
+    return tuple(connection.scalars(sa.text("SELECT version_num FROM alembic_version")))
+
+
+def _migrate(engine: Engine) -> None:
+    # Alembic takes half a second to import, which only this start should pay.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with translated_errors(engine), _exclusive(engine) as connection:
+        _refuse_unknown(connection, engine, config)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite":
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise SchemaUnknown(
+                    f"The database {shown_url(engine.url)} has rows that refer to missing ones "
+                    f"({broken[0][0]} to {broken[0][2]}), so it was not upgraded. Restore a "
+                    "backup, or set database_url to another database.",
+                )
+
+
+@contextmanager
+def _exclusive(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in a transaction in which no other process can migrate."""
+    with engine.connect() as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite:
+            # A migration that rebuilds a table drops the old one, which must not cascade; the
+            # pragma does nothing within a transaction, hence on the driver's own connection.
+            driver = connection.connection.cursor()
+            driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            connection = connection.execution_options(mlserve_writing=True)
+            with connection.begin():
+                if not sqlite:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                yield connection
+        finally:
+            if sqlite:
+                driver.execute("PRAGMA foreign_keys=ON")
+                driver.close()
+
+
+def _refuse_unknown(connection: Connection, engine: Engine, config: object) -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    assert isinstance(config, Config)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    there = set(sa.inspect(connection).get_table_names())
+    revisions = _read_revisions(connection) if "alembic_version" in there else ()
+    shown = shown_url(engine.url)
+    unknown = [revision for revision in revisions if revision not in known]
+    if unknown:
+        raise SchemaUnknown(
+            f"The database {shown} has revision {unknown[0]!r}, which this release does not know "
+            f"(its newest is {HEAD_REVISION!r}): a newer release made it. Run `pip install "
+            "--upgrade mlserve_jupyter`, or set database_url to another database.",
+            revision=unknown[0],
+        )
+    taken = sorted(there & set(metadata.tables))
+    if taken and not revisions:
+        raise SchemaUnknown(
+            f"The database {shown} already has a table {taken[0]!r} that another program made. Set "
+            "database_url to a database of its own, such as sqlite:////folder/mlserve.db.",
+        )

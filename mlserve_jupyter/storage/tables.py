@@ -1,0 +1,182 @@
+"""The tables, as SQLAlchemy Core knows them. Migrations make them; this file is what they make.
+
+JSON columns carry JSON text in both directions (see ``engine``), so that the room that owns the
+type is the one that encodes and decodes it, once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A time zone aware datetime, kept and given in UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive datetime; SQLite would keep it as if it were UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a datetime without a time zone cannot be stored: {value!r}")
+        return value.astimezone(timezone.utc)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Mark what SQLite gives back as the UTC that it is."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            return value.replace(tzinfo=timezone.utc)
+        return value.astimezone(timezone.utc)
+
+
+uuid_text = sa.Uuid(as_uuid=False)
+
+json_text = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    # The notebook's owner comes by Jupyter's identity and has neither of the next two.
+    sa.Column("email", sa.String(320), unique=True),
+    sa.Column("hashed_password", sa.String(72)),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    sa.Column("token_epoch", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.CheckConstraint("role IN ('user', 'admin')", name="role"),
+)
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("owner_id", uuid_text, sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    # Also the index of the foreign key.
+    sa.UniqueConstraint("owner_id", "name"),
+)
+
+model_versions = sa.Table(
+    "model_versions",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("format", sa.String(32), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("method", sa.String(128), nullable=False),
+    sa.Column("methods", json_text, nullable=False),
+    sa.Column("signature", json_text, nullable=False),
+    sa.Column("environment", json_text, nullable=False),
+    sa.Column("provenance", json_text, nullable=False),
+    sa.Column("runtime", sa.String(16), nullable=False),
+    sa.Column("extra_columns", sa.String(16), nullable=False),
+    sa.Column("verification", json_text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    # Also the index of the foreign key.
+    sa.UniqueConstraint("model_id", "version"),
+    sa.CheckConstraint("status IN ('active', 'deprecated', 'archived')", name="status"),
+)
+sa.Index(
+    "ix_model_versions_active",
+    model_versions.c.model_id,
+    model_versions.c.version,
+    sqlite_where=model_versions.c.status == "active",
+    postgresql_where=model_versions.c.status == "active",
+)
+
+registry_state = sa.Table(
+    "registry_state",
+    metadata,
+    # The one row has id 1. Whoever changes the registry locks it first and raises the epoch.
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False),
+    sa.Column("version_id", uuid_text, sa.ForeignKey("model_versions.id"), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("method", sa.String(128), nullable=False),
+    sa.Column("status", sa.String(64), nullable=False),
+    sa.Column("cached", sa.Boolean, nullable=False),
+    sa.Column("n_rows", sa.Integer, nullable=False),
+    sa.Column("queue_ms", sa.Double, nullable=False),
+    sa.Column("load_ms", sa.Double, nullable=False),
+    sa.Column("predict_ms", sa.Double, nullable=False),
+    sa.Column("total_ms", sa.Double, nullable=False),
+    sa.Column("inputs", json_text),
+    sa.Column("outputs", json_text),
+    sa.Column("truncated", sa.Boolean, nullable=False),
+    sa.Column("error", sa.Text),
+    # Which process logged it, and as its how-manieth call.
+    sa.Column("process_id", uuid_text, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+)
+# Pages of a model's and of a version's log, newest first; also the foreign keys' indexes.
+sa.Index(None, predictions.c.model_id, predictions.c.created_at, predictions.c.id)
+sa.Index(None, predictions.c.version_id, predictions.c.created_at, predictions.c.id)
+
+prediction_counts = sa.Table(
+    "prediction_counts",
+    metadata,
+    # Kept in the transaction that writes the log, since counting a million rows is not quick.
+    sa.Column("version_id", uuid_text, sa.ForeignKey("model_versions.id"), primary_key=True),
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False, index=True),
+    sa.Column("n_predictions", sa.BigInteger, nullable=False),
+    sa.Column("last_called_at", UtcDateTime, nullable=False),
+)
+
+prediction_log_processes = sa.Table(
+    "prediction_log_processes",
+    metadata,
+    # What each process has written, kept in the transaction that writes it.
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("rows_written", sa.BigInteger, nullable=False),
+    sa.Column("written_through", sa.BigInteger, nullable=False),
+)
+
+prediction_log_losses = sa.Table(
+    "prediction_log_losses",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("process_id", uuid_text, nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("n_rows", sa.BigInteger, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("process_id", "reason"),
+)
