@@ -1,0 +1,76 @@
+"""Set everything up and run all tests; ``--quick`` leaves out the slow ones.
+
+Other arguments go to pytest as they are, such as ``tests/serving -k deadline``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+
+from environment import ROOT, Environment, SetupFailed, Steps
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def main() -> int:
+    """Run the command; the exit code is pytest's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the slow tests")
+    options, arguments = parser.parse_known_args()
+    steps = Steps(2 if options.quick else 3)
+    environment = Environment(".venv-test", ("dev", "lab", "sklearn", "test"), editable=True)
+    variables = environment.variables
+    try:
+        steps.say(f"Installing into {environment.path} (the first time takes a minute or two)")
+        environment.ensure()
+        if not options.quick:
+            steps.say("Looking for Chromium")
+            variables["MLSERVE_CHROMIUM"] = find_chromium() or install_chromium()
+    except SetupFailed as error:
+        print(f"test: {error}", file=sys.stderr)
+        return 1
+    steps.say("Running the tests")
+    selection = ["-m", "not slow"] if options.quick else []
+    command = [str(environment.python), "-m", "pytest", *selection, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium or a Chrome, or None."""
+    named = os.environ.get("MLSERVE_CHROMIUM")
+    if named:
+        return named
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def install_chromium() -> str:
+    """Install Chromium from the system's packages, if this process may.
+
+    Raises
+    ------
+    SetupFailed
+        Otherwise; the message says what to install.
+    """
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root and shutil.which("apt-get"):
+        print("      installing it with apt-get", flush=True)
+        variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            subprocess.run(
+                ["apt-get", "-q", *command], env=variables, capture_output=True, check=False
+            )
+    found = find_chromium()
+    if found is None:
+        raise SetupFailed(
+            "The browser tests need Chromium: install it (on Debian: apt-get install chromium), or "
+            "set MLSERVE_CHROMIUM to the path of a Chrome, or leave them out with --quick."
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
