@@ -35,6 +35,7 @@ Nothing here knows HTTP; ``server/errors.py`` maps the classes to statuses in on
     ├── SchemaUnknown             the database belongs to another release
     ├── SettingsInvalid           a setting that cannot be used
     └── NotebookError             raised only in the kernel
+        ├── InvalidUsage          a magic's line that is not understood
         ├── ServerNotFound        no server, or none that answers
         ├── NotServable           an object without a method to serve
         ├── NotPicklable          a model that cannot be written to a file
@@ -61,6 +62,9 @@ class MLServeError(Exception):
     """
 
     code: ClassVar[str] = "error"
+
+    traceback_text: str | None = None
+    """What a model raised in its worker, for the log only; never sent to a caller."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -269,6 +273,12 @@ class NotebookError(MLServeError):
     """Raised only on the kernel's side."""
 
     code = "notebook_error"
+
+
+class InvalidUsage(NotebookError):
+    """The line behind a magic is not understood."""
+
+    code = "invalid_usage"
 
 
 class ServerNotFound(NotebookError):

@@ -42,6 +42,9 @@ class Settings:
         A worker that goes over this is killed and replaced; 0 means no limit.
     workers_per_environment
         Worker processes of one Python environment.
+    worker_start_method
+        ``fork`` (workers share their libraries' memory and start in milliseconds), ``spawn`` (each
+        starts an interpreter), or empty for what suits the platform: ``fork`` on Linux.
     worker_idle_s
         An environment without a call for so long gives its processes back.
     max_queue_requests
@@ -64,7 +67,8 @@ class Settings:
     max_loaded_bytes: int = 2 * GIB
     max_loaded_models: int = 0
     worker_memory_bytes: int = 8 * GIB
-    workers_per_environment: int = 1
+    workers_per_environment: int = 2
+    worker_start_method: str = ""
     worker_idle_s: float = 900.0
     max_queue_requests: int = 1024
     log_buffer_rows: int = 10_000
@@ -97,6 +101,11 @@ class Settings:
         for name in ("max_loaded_models", "worker_memory_bytes", "log_max_value_bytes"):
             if getattr(self, name) < 0:
                 raise SettingsInvalid(f"{name} must not be negative; 0 means no limit.")
+        if self.worker_start_method not in ("", "fork", "spawn"):
+            raise SettingsInvalid(
+                f"worker_start_method must be 'fork', 'spawn' or empty, not "
+                f"{self.worker_start_method!r}."
+            )
         check_name(self.owner)
 
     @property

@@ -1,0 +1,186 @@
+"""The composition root: what a host builds, starts and closes.
+
+Building is cheap and imports nothing heavy. The database, the registry and the workers' pool are
+opened at the first request that needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlserve_jupyter.accounts.keys import KeyRecord, key_id, make_key, matches
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.registry.registry import Registry
+    from mlserve_jupyter.serving.deploy import Deployer
+    from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.serving.predict import Predictor
+    from mlserve_jupyter.serving.workers import WorkerPool
+    from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.users import User
+
+T = TypeVar("T")
+
+
+class Platform:
+    """The whole of it, in one process.
+
+    Parameters
+    ----------
+    settings
+        Everything that can be set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._services: Services | None = None
+        self._opening = asyncio.Lock()
+        self._keys: dict[str, tuple[KeyRecord, Principal]] = {}
+
+    def make_kernel_key(self) -> str:
+        """Make the key with which this server's kernels act for the notebook's owner."""
+        key, record = make_key()
+        self._keys[record.key_id] = record, Principal(self.settings.owner, "kernel")
+        return key
+
+    def authenticate(self, secret: str) -> Principal | None:
+        """Return whom a key proves the caller to be, or None."""
+        found = self._keys.get(key_id(secret) or "")
+        return found[1] if found is not None and matches(secret, found[0]) else None
+
+    async def services(self) -> Services:
+        """Return the open services; the first call opens them.
+
+        Raises
+        ------
+        SchemaUnknown, StorageUnavailable, StorageFull, SettingsInvalid
+            If the database cannot be used.
+        """
+        if self._services is None:
+            async with self._opening:
+                if self._services is None:
+                    self._services = await self._open()
+        return self._services
+
+    async def check_ready(self) -> None:
+        """Return if predictions can be served.
+
+        Raises
+        ------
+        MLServeError
+            If not, saying why.
+        """
+        services = await self.services()
+        await asyncio.to_thread(services.registry.epoch)
+
+    async def aclose(self) -> None:
+        """Write what the log still holds, and end all processes and connections."""
+        async with self._opening:
+            services, self._services = self._services, None
+        if services is not None:
+            await services.aclose()
+
+    async def _open(self) -> Services:
+        storage = await asyncio.to_thread(_open_storage, self.settings)
+        from mlserve_jupyter.serving.deploy import Deployer
+        from mlserve_jupyter.serving.predict import Predictor
+        from mlserve_jupyter.serving.workers import WorkerPool
+
+        storage.catalog.start()
+        workers = WorkerPool(self.settings, self.settings.data_dir / "log")
+        return Services(
+            engine=storage.engine,
+            store=storage.store,
+            registry=storage.registry,
+            catalog=storage.catalog,
+            log=storage.log,
+            workers=workers,
+            predictor=Predictor(storage.catalog, workers, storage.log, self.settings),
+            deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
+        )
+
+
+@dataclass(frozen=True)
+class Services:
+    """The rooms, open.
+
+    Attributes
+    ----------
+    engine, store, registry, log
+        Synchronous; called in threads.
+    catalog, workers, predictor, deployer
+        Of the event loop.
+    """
+
+    engine: Engine
+    store: ArtifactStore
+    registry: Registry
+    catalog: LiveCatalog
+    log: PredictionLog
+    workers: WorkerPool
+    predictor: Predictor
+    deployer: Deployer
+    _users: dict[str, User] = field(default_factory=dict)
+
+    async def user(self, principal: Principal) -> User:
+        """Return the platform user that a caller is."""
+        found = self._users.get(principal.user)
+        if found is None:
+            from mlserve_jupyter.accounts.owners import ensure_user
+
+            found = await asyncio.to_thread(ensure_user, self.engine, principal.user)
+            self._users[principal.user] = found
+        return found
+
+    async def change(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call a method of the registry that writes, and see the result at once.
+
+        The arguments are those of ``change``, hence ``Any``.
+        """
+        result = await asyncio.to_thread(change, *arguments, **options)
+        await self.catalog.refresh()
+        return result
+
+    async def aclose(self) -> None:
+        """Close what was opened, in reverse."""
+        await self.deployer.aclose()
+        await self.workers.aclose()
+        await self.catalog.aclose()
+        await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self.engine.dispose)
+
+
+@dataclass(frozen=True)
+class _Storage:
+    engine: Engine
+    store: ArtifactStore
+    registry: Registry
+    catalog: LiveCatalog
+    log: PredictionLog
+
+
+def _open_storage(settings: Settings) -> _Storage:
+    """Open the database and read the registry; runs in a thread, since it imports and waits."""
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.registry.registry import Registry
+    from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.engine import open_engine
+    from mlserve_jupyter.storage.schema import prepare_schema
+
+    engine = open_engine(settings)
+    prepare_schema(engine)
+    store = ArtifactStore(settings.artifacts_dir)
+    registry = Registry(engine, store)
+    registry.sweep()
+    catalog = LiveCatalog(registry, settings.catalog_poll_s)
+    log = PredictionLog(engine, settings, settings.data_dir / "log")
+    return _Storage(engine, store, registry, catalog, log)

@@ -1,0 +1,65 @@
+"""Where a kernel reads how to reach its server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from mlserve_jupyter import __version__
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of the file.
+
+    Attributes
+    ----------
+    url
+        Of the platform's routes, ending in ``/``.
+    pid
+        The server's process id, which its kernels know as ``JPY_PARENT_PID``.
+    key
+        Acts for the notebook's owner, for as long as this server runs.
+    """
+
+    url: str
+    pid: int
+    key: str
+    version: str
+    root_dir: str
+
+
+class ConnectionFile:
+    """``mlserve-<pid>.json`` in Jupyter's runtime folder, readable for its owner only.
+
+    Parameters
+    ----------
+    folder
+        Jupyter's runtime folder.
+    url, key, root_dir
+        See :class:`Connection`.
+    """
+
+    def __init__(self, folder: Path, *, url: str, key: str, root_dir: str) -> None:
+        pid = os.getpid()
+        self.path = folder / f"mlserve-{pid}.json"
+        self._content = Connection(
+            url=url, pid=pid, key=key, version=__version__, root_dir=root_dir
+        )
+
+    def write(self) -> None:
+        """Write it, in one step."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".tmp")
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(self._content))
+        draft.replace(self.path)
+
+    def remove(self) -> None:
+        """Remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()

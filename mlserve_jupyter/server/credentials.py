@@ -1,0 +1,59 @@
+"""Takes our own credential off a request before anything of Jupyter's can see it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+from tornado.httputil import HTTPServerRequest
+
+from mlserve_jupyter.accounts.keys import KEY_PREFIX
+
+KEY_HEADER = "X-MLServe-Key"
+TOKEN_TYPE = "mlserve-at+jwt"
+
+
+@dataclass(frozen=True, repr=False)
+class Credential:
+    """A key or token as it came; None where several came, which proves nothing."""
+
+    secret: str | None
+
+
+def take_credential(request: HTTPServerRequest) -> Credential | None:
+    """Return our credential if the request has one, and hide it and all others from Jupyter.
+
+    Ours are ``X-MLServe-Key``, and ``Authorization: Bearer`` with a key or with a JWT whose header
+    says ``typ: mlserve-at+jwt``. Any other credential is Jupyter's business and stays.
+    """
+    candidates = request.headers.get_list(KEY_HEADER)
+    for value in request.headers.get_list("Authorization"):
+        scheme, _, secret = value.strip().partition(" ")
+        if scheme.lower() == "bearer" and _is_ours(secret.strip()):
+            candidates.append(secret.strip())
+    if not candidates:
+        return None
+    for name in ("Authorization", KEY_HEADER, "Cookie"):
+        if name in request.headers:
+            del request.headers[name]
+    if hasattr(request, "_cookies"):
+        del request._cookies
+    for arguments in (request.arguments, request.query_arguments, request.body_arguments):
+        arguments.pop("token", None)
+    only = candidates[0] if len(candidates) == 1 and "," not in candidates[0] else None
+    return Credential(only)
+
+
+def _is_ours(secret: str) -> bool:
+    if secret.startswith(KEY_PREFIX):
+        return True
+    header, dot, _ = secret.partition(".")
+    if not dot:
+        return False
+    try:
+        decoded = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return False
+    return isinstance(decoded, dict) and decoded.get("typ") == TOKEN_TYPE

@@ -1,0 +1,27 @@
+"""``api/v1/environments``: a kernel says which interpreter it will deploy from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mlserve_jupyter.server.policy import MODELS, requires
+from mlserve_jupyter.server.resource import Resource
+
+
+class WarmEnvironment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The interpreter, and modules that models from it will need."""
+
+    interpreter: str
+    modules: list[str] = []
+
+
+class EnvironmentsResource(Resource):
+    """Environments of workers."""
+
+    @requires("write", MODELS)
+    async def post(self) -> None:
+        """Start an environment's supervisor in the background."""
+        wanted = self.decode_body(WarmEnvironment)
+        services = await self.platform.services()
+        services.deployer.warm_in_background(wanted.interpreter, wanted.modules)
+        self.answer({"interpreter": wanted.interpreter}, 202)

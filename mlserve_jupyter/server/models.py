@@ -1,0 +1,222 @@
+"""Models and their versions: list, deploy, describe, change, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from mlserve_jupyter.api.resources import (
+    DescribeDeploy,
+    DescribeModel,
+    ListModels,
+    ListVersions,
+    UpdateModel,
+    UpdateVersion,
+)
+from mlserve_jupyter.errors import VersionNotFound
+from mlserve_jupyter.registry.catalog import CatalogModel
+from mlserve_jupyter.server.policy import MODELS, requires
+from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.server.upload import ArtifactUpload
+
+CHUNK_BYTES = 2**20
+UPLOAD_TIMEOUT_S = 3600.0
+
+
+class _ModelResource(Resource):
+    def predict_path(self, model_name: str) -> str:
+        """Return the path of a model's predict route on this server."""
+        return f"{self.settings['mlserve_base_path']}api/v1/predict/{model_name}"
+
+    async def describe(self, *models: CatalogModel) -> list[DescribeModel]:
+        """Return models in their wire form, with what the log knows of them."""
+        services = await self.platform.services()
+        calls = await asyncio.to_thread(services.log.last_calls, [model.id for model in models])
+        return [
+            model.describe(self.predict_path(model.name), *calls.get(model.id, ()))
+            for model in models
+        ]
+
+    def version_number(self, text: str) -> int:
+        """Return the version that a path names.
+
+        Raises
+        ------
+        VersionNotFound
+            If it is not a number from 1 on.
+        """
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+            raise VersionNotFound(f"{text[:40]!r} is not a version: versions are 1, 2, 3, ….")
+        return int(text)
+
+
+class ModelsResource(_ModelResource):
+    """``api/v1/models``: GET lists, POST deploys."""
+
+    body_timeout_s = UPLOAD_TIMEOUT_S
+
+    @property
+    def max_body_bytes(self) -> int:
+        """An artifact, and 64 MiB for a manifest with its sample."""
+        if self.request.method != "POST":
+            return super().max_body_bytes
+        return self.platform.settings.max_artifact_bytes + 64 * 2**20
+
+    async def prepare(self) -> None:
+        """Admit the caller, then get ready for the upload."""
+        self._upload: ArtifactUpload | None = None
+        await super().prepare()
+        if self.request.method == "POST" and not self._finished:
+            services = await self.platform.services()
+            self._upload = ArtifactUpload(
+                services.store,
+                self.request.headers.get("Content-Type", ""),
+                self.platform.settings.max_artifact_bytes,
+            )
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Stream the upload to disk."""
+        if self._upload is not None and not self._finished:
+            await self._upload.write(chunk)
+
+    @requires("read", MODELS)
+    async def get(self) -> None:
+        """List the caller's models."""
+        services = await self.platform.services()
+        page = services.catalog.current.list_models(
+            await services.user(self.caller),
+            limit=self.page_limit,
+            cursor=self.get_query_argument("cursor", None),
+        )
+        items = await self.describe(*page.items)
+        self.answer(ListModels(items=items, next_cursor=page.next_cursor))
+
+    @requires("write", MODELS)
+    async def post(self) -> None:
+        """Deploy: verify what was uploaded, then publish it."""
+        assert self._upload is not None
+        manifest, staged = await self._upload.finish()
+        services = await self.platform.services()
+        deployed = await services.deployer.deploy(
+            await services.user(self.caller), manifest, staged
+        )
+        model = services.catalog.current.by_id(deployed.version.model_id)
+        [described] = await self.describe(model)
+        self.set_header("Location", f"{self.request.path}/{manifest.name}")
+        self.answer(
+            DescribeDeploy(
+                model=described,
+                version=deployed.version.describe(described.predict_path),
+                timings_ms=deployed.timings_ms,
+                warnings=deployed.warnings,
+            ),
+            201,
+        )
+
+    def on_connection_close(self) -> None:
+        """Throw a half-uploaded artifact away when its sender is gone."""
+        super().on_connection_close()
+        self._discard()
+
+    def on_finish(self) -> None:
+        """Throw an artifact away that was not published."""
+        super().on_finish()
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._upload is not None:
+            self._upload.discard()
+
+
+class ModelResource(_ModelResource):
+    """``api/v1/models/{model}``."""
+
+    @requires("read", MODELS)
+    async def get(self, model: str) -> None:
+        """Describe a model."""
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        [described] = await self.describe(found)
+        self.answer(described)
+
+    @requires("write", MODELS)
+    async def patch(self, model: str) -> None:
+        """Change a model's description."""
+        changes = self.decode_body(UpdateModel)
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        await services.change(services.registry.update_model, found.id, changes)
+        await self.get(model)
+
+    @requires("write", MODELS)
+    async def delete(self, model: str) -> None:
+        """Delete a model whose versions are all archived, with its artifacts."""
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        await services.change(services.registry.delete_model, found.id)
+        self.set_status(204)
+        await self.finish()
+
+
+class VersionsResource(_ModelResource):
+    """``api/v1/models/{model}/versions``."""
+
+    @requires("read", MODELS)
+    async def get(self, model: str) -> None:
+        """List a model's versions, newest first."""
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        page = found.list_versions(
+            limit=self.page_limit, cursor=self.get_query_argument("cursor", None)
+        )
+        path = self.predict_path(found.name)
+        self.answer(
+            ListVersions(
+                items=[version.describe(path) for version in page.items],
+                next_cursor=page.next_cursor,
+            )
+        )
+
+
+class VersionResource(_ModelResource):
+    """``api/v1/models/{model}/versions/{n}``."""
+
+    @requires("read", MODELS)
+    async def get(self, model: str, version: str) -> None:
+        """Describe a version."""
+        services = await self.platform.services()
+        found = services.catalog.current.version(
+            await services.user(self.caller), model, self.version_number(version)
+        )
+        self.answer(found.describe(self.predict_path(found.model)))
+
+    @requires("write", MODELS)
+    async def patch(self, model: str, version: str) -> None:
+        """Change a version's status or note."""
+        changes = self.decode_body(UpdateVersion)
+        number = self.version_number(version)
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        await services.change(services.registry.update_version, found.id, number, changes)
+        await self.get(model, version)
+
+
+class ArtifactResource(_ModelResource):
+    """``api/v1/models/{model}/versions/{n}/artifact``."""
+
+    @requires("read", MODELS)
+    async def get(self, model: str, version: str) -> None:
+        """Send the artifact's bytes as they were deployed."""
+        services = await self.platform.services()
+        user = await services.user(self.caller)
+        found = services.catalog.current.version(user, model, self.version_number(version))
+        self.set_header("Content-Type", "application/octet-stream")
+        self.set_header("Content-Length", str(found.size_bytes))
+        self.set_header("Content-Disposition", f'attachment; filename="{found.path.name}"')
+        file: Any = await asyncio.to_thread(open, found.path, "rb")
+        try:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                self.write(chunk)
+                await self.flush()
+        finally:
+            await asyncio.to_thread(file.close)

@@ -1,0 +1,36 @@
+"""``api/v1/predict/{model}``: the door to the path in ``serving/predict.py``."""
+
+from __future__ import annotations
+
+from mlserve_jupyter.server.policy import PREDICTIONS, requires
+from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.serving.predict import PredictRequest
+
+
+class PredictResource(Resource):
+    """Predict with a model."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The setting of that name."""
+        return self.platform.settings.max_body_bytes
+
+    @requires("execute", PREDICTIONS)
+    async def post(self, model: str) -> None:
+        """Answer with ``{predictions, model, version, request_id, cached}``."""
+        services = await self.platform.services()
+        self.answer(
+            await services.predictor.predict(
+                PredictRequest(
+                    request_id=self.request_id,
+                    principal=str(self.caller),
+                    user=await services.user(self.caller),
+                    model=model,
+                    version=self.integer_argument("version", None),
+                    method=self.get_query_argument("method", None),
+                    body=self.body,
+                    content_type=self.request.headers.get("Content-Type", ""),
+                    is_owner=True,
+                )
+            )
+        )

@@ -1,0 +1,34 @@
+"""``api/v1/analytics/models/{model}/predictions``: the prediction log."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mlserve_jupyter.api.resources import ListPredictions
+from mlserve_jupyter.server.policy import MODELS, requires
+from mlserve_jupyter.server.resource import Resource
+
+
+class PredictionsResource(Resource):
+    """The prediction log of a model."""
+
+    @requires("read", MODELS)
+    async def get(self, model: str) -> None:
+        """List calls, newest first, with all that were answered before this request."""
+        services = await self.platform.services()
+        found = services.catalog.current.model(await services.user(self.caller), model)
+        await asyncio.to_thread(services.log.flush, 2.0)
+        page = await asyncio.to_thread(
+            services.log.list_predictions,
+            found.id,
+            version=self.integer_argument("version", None),
+            cursor=self.get_query_argument("cursor", None),
+            limit=self.page_limit,
+        )
+        self.answer(
+            ListPredictions(
+                items=list(page.items),
+                next_cursor=page.next_cursor,
+                lost=await asyncio.to_thread(services.log.losses),
+            )
+        )

@@ -1,0 +1,241 @@
+"""What all handlers have in common, in whichever host they run.
+
+A :class:`Resource` is mixed with the host's handler class (see ``routes.py``). On each request it
+bounds the body, takes our credential off it, lets the host do its own checks, finds the principal,
+and asks the method's policy; only then does the method run.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+
+import msgspec
+from tornado.http1connection import HTTP1Connection
+from tornado.web import HTTPError, RequestHandler
+
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.errors import (
+    InvalidBody,
+    InvalidRequest,
+    MLServeError,
+    TooLarge,
+    Unauthenticated,
+)
+from mlserve_jupyter.platform import Platform
+from mlserve_jupyter.server.credentials import Credential, take_credential
+from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
+from mlserve_jupyter.server.policy import Policy, policy_of, public
+
+if TYPE_CHECKING:
+    _Host = RequestHandler
+else:
+    _Host = object
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+SMALL_BODY_BYTES = 2**20
+BODY_TIMEOUT_S = 60.0
+MAX_PAGE = 500
+
+
+class Resource(_Host):
+    """The base of all resources.
+
+    Attributes
+    ----------
+    principal
+        The caller; None on public routes.
+    request_id
+        The caller's ``X-Request-Id`` if it is one, else a new one; in every answer and log line.
+    """
+
+    body_timeout_s: ClassVar[float] = BODY_TIMEOUT_S
+
+    principal: Principal | None = None
+    request_id: str = ""
+    _credential: Credential | None = None
+
+    @property
+    def platform(self) -> Platform:
+        """The platform that the host has built."""
+        return cast(Platform, self.settings["mlserve_platform"])
+
+    @property
+    def caller(self) -> Principal:
+        """The caller, on routes that require one."""
+        assert self.principal is not None
+        return self.principal
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body that this route reads."""
+        return SMALL_BODY_BYTES
+
+    def set_default_headers(self) -> None:
+        """Let the host set its headers, then ours."""
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Type", "application/json")
+
+    def set_cors_headers(self) -> None:
+        """Send none: other origins are not Jupyter's to allow here."""
+
+    async def prepare(self) -> None:
+        """Admit the request, or refuse it, before its body is read."""
+        wanted = self.request.headers.get("X-Request-Id", "")
+        self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self.set_header("X-Request-Id", self.request_id)
+        self._body = bytearray()
+        self._credential = take_credential(self.request)
+        self._bound_body()
+        result = super().prepare()
+        if result is not None:
+            await result
+        if self._finished:
+            return
+        policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
+        if policy is not None and not policy.is_public:
+            self.principal = await self._find_principal(policy)
+
+    async def _find_principal(self, policy: Policy) -> Principal:
+        if self._credential is None:
+            return await self.host_principal(policy)
+        secret = self._credential.secret
+        principal = None if secret is None else self.platform.authenticate(secret)
+        if principal is None:
+            self.set_header("WWW-Authenticate", 'Bearer realm="mlserve"')
+            raise Unauthenticated(
+                "The key or token is not valid here: it is mistyped, revoked, expired, or belongs "
+                "to another server. Send exactly one."
+            )
+        return principal
+
+    async def host_principal(self, policy: Policy) -> Principal:
+        """Return whom the host itself knows the caller to be, and allows to do this."""
+        raise Unauthenticated("Send a key in the header X-MLServe-Key.")
+
+    def check_xsrf_cookie(self) -> None:
+        """Skip the check only where the credential came in a header, and was not a cookie."""
+        if self._credential is None:
+            super().check_xsrf_cookie()
+
+    def _bound_body(self) -> None:
+        connection = cast(HTTP1Connection, self.request.connection)
+        limit = self.max_body_bytes
+        connection.set_max_body_size(2 * limit)
+        connection.set_body_timeout(self.body_timeout_s)
+        if int(self.request.headers.get("Content-Length", 0)) > limit:
+            raise self._too_large()
+
+    def _too_large(self) -> TooLarge:
+        limit = self.max_body_bytes
+        return TooLarge(f"The body is over the limit of {limit} bytes of this route.", limit=limit)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Collect the body within its bounds."""
+        if self._finished:
+            return None
+        if len(self._body) + len(chunk) > self.max_body_bytes:
+            self._body.clear()
+            self.refuse(self._too_large())
+            return None
+        self._body += chunk
+        return None
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return bytes(self._body)
+
+    def decode_body(self, kind: type[T]) -> T:
+        """Decode a JSON body into a wire type.
+
+        Raises
+        ------
+        InvalidBody
+            Saying where it does not fit.
+        """
+        try:
+            return msgspec.json.decode(self._body, type=kind)
+        except msgspec.ValidationError as error:
+            raise InvalidBody(f"The body does not fit: {error}.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidBody(f"The body is not JSON: {error}.") from None
+
+    def integer_argument(self, name: str, default: int | None, *, least: int = 1) -> int | None:
+        """Return a query argument that must be an integer of at least ``least``.
+
+        Raises
+        ------
+        InvalidRequest
+            Naming the argument.
+        """
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or int(text) < least:
+            raise InvalidRequest(f"'{name}' must be an integer from {least} on, not {text[:40]!r}.")
+        return int(text)
+
+    @property
+    def page_limit(self) -> int:
+        """How many items the caller wants on a page."""
+        return min(self.integer_argument("limit", 50) or 50, MAX_PAGE)
+
+    def answer(self, value: Any, status: int = 200) -> None:
+        """Finish with a wire type (any of them, hence ``Any``) or with JSON bytes."""
+        self.set_status(status)
+        self.finish(value if isinstance(value, bytes) else encode_json(value))
+
+    def refuse(self, error: MLServeError) -> None:
+        """Finish with an error before the body has come in whole."""
+        self.set_status(status_of(error))
+        self.set_header("Connection", "close")
+        self.finish(error_body(error, self.request_id))
+
+    @public
+    def options(self, *args: str, **kwargs: str) -> None:
+        """Answer without allowing anything to other origins."""
+        self.set_status(204)
+        self.finish()
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Log what was not expected, with the request's id."""
+        if isinstance(value, MLServeError | HTTPError):
+            return
+        log.error(
+            "%s %s failed (request %s)",
+            self.request.method,
+            self.request.path,
+            self.request_id,
+            exc_info=(typ, value, tb) if typ and value else None,
+        )
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write the one error body; ``kwargs`` is tornado's."""
+        error = (kwargs.get("exc_info") or (None, None))[1]
+        self.set_header("Content-Type", "application/json")
+        if isinstance(error, MLServeError):
+            self.set_status(status_of(error))
+            retry_after_s = getattr(error, "retry_after_s", None)
+            if retry_after_s is not None:
+                self.set_header("Retry-After", str(retry_after_s))
+            self.finish(error_body(error, self.request_id))
+        else:
+            self.finish(http_error_body(status_code, self.request_id))

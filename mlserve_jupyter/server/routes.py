@@ -1,0 +1,51 @@
+"""The route table: the same resources in both hosts."""
+
+from __future__ import annotations
+
+from tornado.web import RequestHandler, stream_request_body
+
+from mlserve_jupyter.server.environments import EnvironmentsResource
+from mlserve_jupyter.server.health import LiveResource, ReadyResource
+from mlserve_jupyter.server.models import (
+    ArtifactResource,
+    ModelResource,
+    ModelsResource,
+    VersionResource,
+    VersionsResource,
+)
+from mlserve_jupyter.server.not_found import NotFoundResource
+from mlserve_jupyter.server.policy import check_policies
+from mlserve_jupyter.server.predict import PredictResource
+from mlserve_jupyter.server.predictions import PredictionsResource
+from mlserve_jupyter.server.resource import Resource
+
+ROUTES: tuple[tuple[str, type[Resource]], ...] = (
+    (r"mlserve/api/v1/predict/([^/]+)", PredictResource),
+    (r"mlserve/api/v1/models", ModelsResource),
+    (r"mlserve/api/v1/models/([^/]+)", ModelResource),
+    (r"mlserve/api/v1/models/([^/]+)/versions", VersionsResource),
+    (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)", VersionResource),
+    (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
+    (r"mlserve/api/v1/environments", EnvironmentsResource),
+    (r"mlserve/health/live", LiveResource),
+    (r"mlserve/health/ready", ReadyResource),
+    (r"mlserve/.*", NotFoundResource),
+)
+"""Patterns below the host's base URL."""
+
+
+def handlers_for(host: type[RequestHandler]) -> list[tuple[str, type[RequestHandler]]]:
+    """Mix each resource with the host's handler class.
+
+    Raises
+    ------
+    RuntimeError
+        If a method of a resource has no policy.
+    """
+    handlers: list[tuple[str, type[RequestHandler]]] = [
+        (pattern, stream_request_body(type(resource.__name__, (resource, host), {})))
+        for pattern, resource in ROUTES
+    ]
+    check_policies(handler for _, handler in handlers)
+    return handlers

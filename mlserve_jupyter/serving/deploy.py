@@ -1,0 +1,374 @@
+"""The walk of a deploy on the server: check, verify in a fresh worker, publish, keep it warm."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from mlserve_jupyter.api.compare import compare_answers
+from mlserve_jupyter.api.decode import InputDecoder
+from mlserve_jupyter.api.manifest import Manifest
+from mlserve_jupyter.api.resources import Verification
+from mlserve_jupyter.api.signature import InputBatch
+from mlserve_jupyter.errors import (
+    ArtifactRejected,
+    DeadlineExceeded,
+    EnvironmentUnusable,
+    InvalidRequest,
+    MLServeError,
+    Unavailable,
+    VerificationFailed,
+)
+from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.registry.registry import Registry
+from mlserve_jupyter.serving.live_catalog import LiveCatalog
+from mlserve_jupyter.serving.predict import checked_json, model_ref
+from mlserve_jupyter.serving.processes import Reply, WorkerProcess
+from mlserve_jupyter.serving.protocol import Call, Load, ModelRef
+from mlserve_jupyter.serving.workers import WorkerPool
+from mlserve_jupyter.settings import Settings, check_name
+from mlserve_jupyter.storage.blobs import StagedArtifact
+from mlserve_jupyter.storage.users import User
+
+log = logging.getLogger(__name__)
+
+RELATIVE_TOLERANCE = 1e-9
+"""Numbers may differ by this much: threads of BLAS may add up in another order."""
+
+UNPUBLISHED = "unpublished"
+"""The key of the artifact in the fresh worker, as long as the version has no id."""
+
+_MAGIC = {"joblib": b"\x80", "cloudpickle": b"\x80", "skops": b"PK\x03\x04"}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy made.
+
+    Attributes
+    ----------
+    timings_ms
+        By step: ``verify``, ``publish``, ``warm``.
+    warnings
+        What its owner should know, in sentences.
+    """
+
+    version: ServedVersion
+    timings_ms: dict[str, float]
+    warnings: list[str]
+
+
+class Deployer:
+    """Turns uploads into versions.
+
+    Parameters
+    ----------
+    registry, catalog, workers, settings
+        The rooms that a deploy walks through.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        catalog: LiveCatalog,
+        workers: WorkerPool,
+        settings: Settings,
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._workers = workers
+        self._settings = settings
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def deploy(self, owner: User, manifest: Manifest, staged: StagedArtifact) -> Deployed:
+        """Verify an upload and publish it as the model's next version.
+
+        Raises
+        ------
+        InvalidRequest, ArtifactRejected, EnvironmentUnusable
+            If the manifest or the artifact cannot be served.
+        VerificationFailed
+            If a fresh worker answers otherwise than the kernel did.
+        StorageFull, StorageUnavailable
+            If it cannot be kept. Nothing is left behind in any of these cases.
+        """
+        timings: dict[str, float] = {}
+        check_manifest(manifest)
+        with _timed(timings, "store"):
+            sha256, size_bytes = await asyncio.to_thread(staged.finish)
+            await asyncio.to_thread(check_artifact, manifest, staged, sha256, size_bytes)
+        ref = ModelRef(
+            key=UNPUBLISHED,
+            path=str(staged.path),
+            format=manifest.format,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            inputs=manifest.signature.inputs,
+        )
+        with _timed(timings, "verify"):
+            worker, verification = await self._verify(manifest, ref)
+        try:
+            with _timed(timings, "publish"):
+                version = await asyncio.to_thread(
+                    self._registry.publish,
+                    owner,
+                    msgspec.structs.replace(manifest, runtime="native"),
+                    staged,
+                    verification,
+                )
+                await self._catalog.refresh()
+        except BaseException:
+            await worker.aclose()
+            raise
+        with _timed(timings, "warm"):
+            warnings = await self._keep_warm(worker, version)
+        return Deployed(version, timings, warnings + _warnings(manifest, verification))
+
+    def warm_in_background(self, interpreter: str, modules: Sequence[str]) -> None:
+        """Start an environment's supervisor without waiting for it.
+
+        Raises
+        ------
+        EnvironmentUnusable
+            If ``interpreter`` is not a program.
+        """
+        check_interpreter(interpreter)
+        task = asyncio.create_task(self._warm(interpreter, list(modules)))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def aclose(self) -> None:
+        """Stop what runs in the background."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _warm(self, interpreter: str, modules: list[str]) -> None:
+        try:
+            await self._workers.environment(interpreter).warm(modules)
+        except MLServeError as error:
+            log.warning("The environment of %s could not be warmed: %s", interpreter, error)
+
+    async def _verify(
+        self, manifest: Manifest, ref: ModelRef
+    ) -> tuple[WorkerProcess, Verification]:
+        """Load the artifact in a fresh worker and compare its answers with the kernel's."""
+        environment = self._workers.environment(manifest.environment.interpreter)
+        worker = await environment.fresh_worker()
+        try:
+            verification = await asyncio.wait_for(
+                _Check(manifest, ref, worker).run(), self._settings.verify_timeout_s
+            )
+        except asyncio.TimeoutError:
+            await worker.aclose()
+            raise DeadlineExceeded(
+                "The model did not load and answer its sample within "
+                f"{self._settings.verify_timeout_s:g} s. Deploy with a smaller sample, or raise "
+                "verify_timeout_s."
+            ) from None
+        except Unavailable as error:
+            await worker.aclose()
+            raise VerificationFailed(
+                f"The model ends its process when it is loaded or called: {error.message}"
+            ) from error
+        except BaseException:
+            await worker.aclose()
+            raise
+        return worker, verification
+
+    async def _keep_warm(self, worker: WorkerProcess, version: ServedVersion) -> list[str]:
+        environment = self._workers.environment(version.interpreter)
+        try:
+            await environment.adopt(worker, UNPUBLISHED, model_ref(version))
+        except MLServeError as error:
+            log.warning("Version %s could not be warmed: %s", version.id, error)
+            return [f"It is published, but could not be loaded ahead of the first call: {error}"]
+        return []
+
+
+class _Check:
+    """One verification."""
+
+    def __init__(self, manifest: Manifest, ref: ModelRef, worker: WorkerProcess) -> None:
+        self._manifest = manifest
+        self._ref = ref
+        self._worker = worker
+        self._predict_ms = 0.0
+        self._max_abs_difference = 0.0
+
+    async def run(self) -> Verification:
+        """Load, and compare each method's answers on the sample."""
+        self._worker.introduce(self._ref)
+        loaded, _ = await self._ask(Load(self._ref.key), "be loaded")
+        sample = self._manifest.sample
+        loaded_only = Verification(
+            verified=False,
+            load_ms=loaded.load_ms,
+            loaded_bytes=loaded.loaded.get(self._ref.key, 0),
+        )
+        if sample is None:
+            return loaded_only
+        decoder = InputDecoder(self._manifest.signature.inputs, self._manifest.extra_columns)
+        batch = await asyncio.to_thread(decoder.decode, bytes(sample.body), "application/json")
+        for method, expected in sample.answers.items():
+            await self._compare(
+                method, batch, bytes(expected), sample.deterministic.get(method, True)
+            )
+        return msgspec.structs.replace(
+            loaded_only,
+            verified=True,
+            n_rows=batch.n_rows,
+            methods=list(sample.answers),
+            max_abs_difference=self._max_abs_difference,
+            not_deterministic=[m for m, same in sample.deterministic.items() if not same],
+            predict_ms=self._predict_ms,
+        )
+
+    async def _compare(
+        self, method: str, batch: InputBatch, expected: bytes, is_deterministic: bool
+    ) -> None:
+        reply, body = await self._ask(
+            Call(self._ref.key, method, batch), f"answer its sample with {method}"
+        )
+        self._predict_ms += reply.predict_ms
+        if not is_deterministic:
+            return
+        found = await asyncio.to_thread(
+            compare_answers, expected, checked_json(body, self._manifest.name)
+        )
+        if found.equal:
+            return
+        if found.max_abs_difference is None or found.max_relative_difference > RELATIVE_TOLERANCE:
+            raise VerificationFailed(
+                f"A fresh worker answers otherwise than the notebook: {method} gives {found.got} "
+                f"instead of {found.expected} at {found.where}. The usual reasons are a model that "
+                "depends on state of the notebook, or one that was fitted again meanwhile. "
+                "`--no-verify` deploys it all the same.",
+                method=method,
+                where=found.where,
+            )
+        self._max_abs_difference = max(self._max_abs_difference, found.max_abs_difference)
+
+    async def _ask(self, message: Load | Call, purpose: str) -> tuple[Reply, bytes]:
+        reply, body = await self._worker.ask(message, key=self._ref.key)
+        error = reply.error
+        if error is None:
+            return reply, body
+        interpreter = self._manifest.environment.interpreter
+        if error.kind == "missing_module":
+            raise EnvironmentUnusable(
+                f"The model needs the module {error.module!r}, which a fresh process of "
+                f"{interpreter} cannot import. Run `pip install {error.distribution}` there, or "
+                "define what it needs in the notebook, and deploy again.",
+                module=error.module,
+                interpreter=interpreter,
+            )
+        raised = VerificationFailed(
+            f"In a fresh process the model cannot {purpose}: {error.type}: {error.message}",
+            step=error.kind,
+        )
+        raised.traceback_text = error.traceback
+        raise raised
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Note the milliseconds of a block under a name."""
+    started = time.perf_counter()
+    yield
+    timings[name] = round((time.perf_counter() - started) * 1e3, 2)
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a manifest that does not make sense.
+
+    Raises
+    ------
+    InvalidName, InvalidRequest, EnvironmentUnusable
+        Saying what would.
+    """
+    check_name(manifest.name)
+    if manifest.method not in manifest.methods:
+        raise InvalidRequest(
+            f"The default method {manifest.method!r} is not among the methods "
+            f"({', '.join(manifest.methods)})."
+        )
+    if any(name.startswith("_") and name != "__call__" for name in manifest.methods):
+        raise InvalidRequest("Only public methods can be served.")
+    if manifest.runtime == "onnx":
+        raise InvalidRequest(
+            "The compiled runtime is not available in this release: deploy with runtime 'auto' or "
+            "'native'."
+        )
+    check_interpreter(manifest.environment.interpreter)
+
+
+def check_interpreter(interpreter: str) -> None:
+    """Refuse what cannot be an interpreter.
+
+    Raises
+    ------
+    EnvironmentUnusable
+        If it is not the absolute path of a program.
+    """
+    if not os.path.isabs(interpreter) or not os.access(interpreter, os.X_OK):
+        raise EnvironmentUnusable(
+            f"The interpreter {interpreter!r} is not a program on the server's machine. Deploy "
+            "from a kernel that runs beside the server.",
+            interpreter=interpreter,
+        )
+
+
+def check_artifact(
+    manifest: Manifest, staged: StagedArtifact, sha256: str, size_bytes: int
+) -> None:
+    """Refuse an artifact that is not the announced one, going by its bytes.
+
+    Raises
+    ------
+    ArtifactRejected
+        Saying how it differs.
+    """
+    if (sha256, size_bytes) != (manifest.sha256, manifest.size_bytes):
+        raise ArtifactRejected(
+            f"The artifact that arrived ({size_bytes} bytes) is not the one that was sent "
+            f"({manifest.size_bytes} bytes): the upload was damaged. Deploy again."
+        )
+    with open(staged.path, "rb") as file:
+        start = file.read(4)
+    if not start.startswith(_MAGIC[manifest.format]):
+        raise ArtifactRejected(
+            f"The artifact is not in the format {manifest.format!r} that it claims, or it is "
+            "compressed: artifacts are stored uncompressed, so that they can be memory-mapped."
+        )
+
+
+def _warnings(manifest: Manifest, verification: Verification) -> list[str]:
+    warnings = []
+    if not verification.verified:
+        warnings.append("Its answers were not verified, since the deploy asked for none.")
+    if verification.max_abs_difference:
+        warnings.append(
+            f"Its numbers differ from the notebook's by at most "
+            f"{verification.max_abs_difference:.3g}, the order in which threads add up."
+        )
+    for method in verification.not_deterministic:
+        warnings.append(
+            f"{method} gives other answers each time it is called; only that it answers was "
+            "verified."
+        )
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not manifest.environment.python_version.startswith(ours + "."):
+        warnings.append(
+            f"It runs under Python {manifest.environment.python_version}, the kernel's, beside a "
+            f"server under Python {ours}."
+        )
+    return warnings

@@ -1,0 +1,296 @@
+"""The walk of a prediction, top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from mlserve_jupyter.analytics.prediction_record import PredictionRecord
+from mlserve_jupyter.api.decode import InputDecoder
+from mlserve_jupyter.api.signature import InputBatch
+from mlserve_jupyter.errors import (
+    ArtifactCorrupt,
+    InputRejected,
+    InvalidRequest,
+    MLServeError,
+    ModelFailed,
+    WorkerOutOfMemory,
+)
+from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.serving.live_catalog import LiveCatalog
+from mlserve_jupyter.serving.processes import WorkerError
+from mlserve_jupyter.serving.protocol import Call, ModelRef
+from mlserve_jupyter.serving.workers import WorkerAnswer, WorkerPool
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.users import User
+
+if TYPE_CHECKING:
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+
+DECODE_INLINE_BYTES = 64 * 1024
+"""Larger bodies are decoded in a thread, so that the event loop goes on serving others."""
+
+MAX_DECODERS = 512
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """One call.
+
+    Attributes
+    ----------
+    user
+        The platform user whose names ``model`` is looked up among.
+    principal
+        The caller as the log shows it.
+    version, method
+        None for the defaults.
+    is_owner
+        Whether the caller may see what the model raised.
+    """
+
+    request_id: str
+    principal: str
+    user: User
+    model: str
+    version: int | None
+    method: str | None
+    body: bytes
+    content_type: str
+    is_owner: bool
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """The answer's members beside the predictions."""
+
+    model: str
+    version: int
+    request_id: str
+    cached: bool
+
+
+class _HeadWithColumns(_Head, frozen=True):
+    columns: list[str]
+
+
+class _Record:
+    """What the log will say of a call, as far as it is known."""
+
+    def __init__(self, version: ServedVersion, request: PredictRequest) -> None:
+        self.version = version
+        self.request = request
+        self.created_at = datetime.now(timezone.utc)
+        self.method = request.method or version.method
+        self.status = "ok"
+        self.error: str | None = None
+        self.n_rows = 0
+        self.queue_ms = self.load_ms = self.predict_ms = self.total_ms = 0.0
+        self.outputs: bytes | None = None
+
+    def note_times(self, answer: WorkerAnswer) -> None:
+        """Take over what the call took."""
+        self.queue_ms = answer.queue_ms
+        self.load_ms = answer.reply.load_ms
+        self.predict_ms = answer.reply.predict_ms
+
+    def fail(self, error: MLServeError) -> None:
+        """Take note of a failure; what the model raised goes to the log in full."""
+        self.status = error.code
+        self.error = error.traceback_text or error.message
+
+    def finished(self) -> PredictionRecord:
+        """Return the row of the log."""
+        return PredictionRecord(
+            model_id=self.version.model_id,
+            version_id=self.version.id,
+            created_at=self.created_at,
+            request_id=self.request.request_id,
+            principal=self.request.principal,
+            method=self.method,
+            status=self.status,
+            cached=False,
+            n_rows=self.n_rows,
+            queue_ms=self.queue_ms,
+            load_ms=self.load_ms,
+            predict_ms=self.predict_ms,
+            total_ms=self.total_ms,
+            inputs=_inputs_as_json(self.request),
+            outputs=self.outputs,
+            error=self.error,
+        )
+
+
+class Predictor:
+    """Answers calls.
+
+    Parameters
+    ----------
+    catalog, workers, log, settings
+        The rooms that a call walks through.
+    """
+
+    def __init__(
+        self, catalog: LiveCatalog, workers: WorkerPool, log: PredictionLog, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._workers = workers
+        self._log = log
+        self._settings = settings
+        self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
+
+    async def predict(self, request: PredictRequest) -> bytes:
+        """Answer a call with the JSON body of the answer.
+
+        Raises
+        ------
+        MLServeError
+            Of any kind; once a version was found, the log has it.
+        """
+        started = time.perf_counter()
+        version = self._catalog.current.resolve(request.user, request.model, request.version)
+        record = _Record(version, request)
+        try:
+            record.method = _method_of(version, request.method)
+            batch = await self._decode(version, request)
+            record.n_rows = batch.n_rows
+            answer = await self.call(version, record.method, batch)
+            record.note_times(answer)
+            if answer.reply.error is not None:
+                raise_worker_error(
+                    answer.reply.error, version_name(version), is_owner=request.is_owner
+                )
+            record.outputs = checked_json(answer.body, version_name(version))
+        except MLServeError as error:
+            record.fail(error)
+            raise
+        except asyncio.CancelledError:
+            record.status = "cancelled"
+            raise
+        finally:
+            record.total_ms = (time.perf_counter() - started) * 1e3
+            self._log.append(record.finished())
+        return _splice(record, answer.reply.columns)
+
+    async def call(self, version: ServedVersion, method: str, batch: InputBatch) -> WorkerAnswer:
+        """Run a method of a version on checked input in the version's worker."""
+        return await self._workers.environment(version.interpreter).run(
+            model_ref(version),
+            Call(version.id, method, batch),
+            self._settings.predict_timeout_s,
+        )
+
+    async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:
+        decoder = self._decoders.get(version.id)
+        if decoder is None:
+            decoder = InputDecoder(version.signature.inputs, version.extra_columns)
+            self._decoders[version.id] = decoder
+            if len(self._decoders) > MAX_DECODERS:
+                self._decoders.popitem(last=False)
+        if len(request.body) <= DECODE_INLINE_BYTES:
+            return decoder.decode(request.body, request.content_type)
+        return await asyncio.to_thread(decoder.decode, request.body, request.content_type)
+
+
+def model_ref(version: ServedVersion) -> ModelRef:
+    """Return what a worker needs to know of a version."""
+    return ModelRef(
+        key=version.id,
+        path=str(version.path),
+        format=version.format,
+        sha256=version.sha256,
+        size_bytes=version.size_bytes,
+        inputs=version.signature.inputs,
+    )
+
+
+def checked_json(body: bytes, name: str) -> bytes:
+    """Return a worker's body if it is JSON: what a model wrote is not trusted to be.
+
+    Raises
+    ------
+    ModelFailed
+        If it is not.
+    """
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ModelFailed(f"The answer of {name} is not JSON.") from None
+    return body
+
+
+def raise_worker_error(error: WorkerError, name: str, *, is_owner: bool) -> NoReturn:
+    """Raise what a worker reported, in the words of the error tree.
+
+    Parameters
+    ----------
+    name
+        The version in words, such as ``clf version 3``.
+    is_owner
+        Whether the caller may read what the model raised; others read that it did.
+    """
+    shown = f"{error.type}: {error.message}" if is_owner else "an error that its owner can see"
+    raised: MLServeError
+    match error.kind:
+        case "memory":
+            raised = WorkerOutOfMemory(
+                f"{name} asked for more memory than worker_memory_bytes allows. Send fewer rows "
+                "at once."
+            )
+        case "corrupt":
+            raised = ArtifactCorrupt(
+                f"The artifact of {name} on disk is not the one that was deployed. Deploy it again."
+            )
+        case "rejected" | "input":
+            raised = InputRejected(f"{name} refused this input: {shown}")
+        case "missing_module" | "load":
+            raised = ModelFailed(f"{name} cannot be loaded: {shown}")
+        case "output":
+            raised = ModelFailed(f"The answer of {name} has no JSON form: {shown}")
+        case _:
+            raised = ModelFailed(f"{name} failed on this input: {shown}")
+    raised.traceback_text = error.traceback
+    raise raised
+
+
+def version_name(version: ServedVersion) -> str:
+    """Return a version in words."""
+    return f"{version.model} version {version.version}"
+
+
+def _method_of(version: ServedVersion, wanted: str | None) -> str:
+    if wanted is None:
+        return version.method
+    if wanted not in version.methods:
+        raise InvalidRequest(
+            f"{version_name(version)} has no method {wanted[:80]!r} that can be called. "
+            f"It has: {', '.join(version.methods)}.",
+            methods=list(version.methods),
+        )
+    return wanted
+
+
+def _inputs_as_json(request: PredictRequest) -> bytes | None:
+    """Return the body for the log: JSON as it came, other text as a JSON string."""
+    if request.content_type.partition(";")[0].strip().lower() in ("", "application/json"):
+        return request.body
+    return msgspec.json.encode(request.body.decode("utf-8", "replace"))
+
+
+def _splice(record: _Record, columns: list[str] | None) -> bytes:
+    """Put the answer together around the predictions, which stay as the worker wrote them."""
+    version, outputs = record.version, record.outputs
+    assert outputs is not None
+    head: _Head
+    if columns is None:
+        head = _Head(version.model, version.version, record.request.request_id, cached=False)
+    else:
+        head = _HeadWithColumns(
+            version.model, version.version, record.request.request_id, cached=False, columns=columns
+        )
+    return b'{"predictions":' + outputs + b"," + msgspec.json.encode(head)[1:]

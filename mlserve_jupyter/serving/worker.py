@@ -1,0 +1,164 @@
+"""The process that runs models: one message in, one answer out, one thing at a time.
+
+This is the only room in which an artifact is ever loaded. It runs under the interpreter of the
+kernel that deployed the model, so it imports the standard library, numpy and ``artifacts`` only.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from typing import Any
+
+from mlserve_jupyter.artifacts.inputs import build_input
+from mlserve_jupyter.artifacts.loading import MissingModule, load, sha256_of
+from mlserve_jupyter.artifacts.outputs import describe_output, encode_output
+from mlserve_jupyter.serving.model_cache import ModelCache
+from mlserve_jupyter.serving.protocol import (
+    Call,
+    Describe,
+    Forget,
+    ListModules,
+    Load,
+    ModelRef,
+    Open,
+    Rename,
+    WorkerLimits,
+    receive_message,
+    send_reply,
+)
+
+MAX_TRACEBACK_CHARS = 8000
+
+
+def main(sock: socket.socket, limits: WorkerLimits) -> None:
+    """Answer the server on ``sock`` until it is gone."""
+    Worker(sock, limits).run()
+
+
+class Worker:
+    """The state of a worker: the models that it was told of, and those that it has loaded."""
+
+    def __init__(self, sock: socket.socket, limits: WorkerLimits) -> None:
+        self._sock = sock
+        self._models: dict[str, ModelRef] = {}
+        self._cache = ModelCache(
+            load_checked,
+            max_bytes=limits.max_loaded_bytes,
+            max_models=limits.max_loaded_models,
+        )
+        self._modules_at_start = frozenset(sys.modules)
+
+    def run(self) -> None:
+        """Answer messages until the server is gone."""
+        while (message := receive_message(self._sock)) is not None:
+            match message:
+                case Open(model):
+                    self._models[model.key] = model
+                case Forget(key):
+                    self._models.pop(key, None)
+                    self._cache.forget(key)
+                case Rename(key, model):
+                    self._models.pop(key, None)
+                    self._models[model.key] = model
+                    self._cache.rename(key, model.key)
+                case ListModules():
+                    send_reply(self._sock, {"modules": self._new_modules()})
+                case _:
+                    self._answer(message)
+
+    def _answer(self, message: Load | Call | Describe) -> None:
+        """Do what ``message`` asks; whatever a person's model raises becomes an answer."""
+        header: dict[str, Any] = {}
+        body = b""
+        step = "load"
+        try:
+            started = time.perf_counter()
+            loaded, is_new = self._cache.get(self._models[message.key])
+            header["load_ms"] = _elapsed_ms(started) if is_new else 0.0
+            header["is_new"] = is_new
+            if not isinstance(message, Load):
+                step = "input"
+                data = build_input(self._models[message.key].inputs, message.batch)
+                step = "predict"
+                started = time.perf_counter()
+                result = _method(loaded.model, message.method)(data)
+                header["predict_ms"] = _elapsed_ms(started)
+                step = "output"
+                if isinstance(message, Describe):
+                    header["output"] = asdict(describe_output(result, message.batch.n_rows))
+                else:
+                    body = encode_output(result)
+                    header["columns"] = _column_names(result)
+        except BaseException as error:
+            # A model may raise anything, SystemExit and KeyboardInterrupt among it.
+            header["error"] = _describe_error(step, error)
+        header["loaded"] = self._cache.sizes()
+        send_reply(self._sock, header, body)
+
+    def _new_modules(self) -> list[str]:
+        """Modules that a fresh interpreter could import as well, in order of their import."""
+        return [
+            name
+            for name, module in list(sys.modules.items())
+            if name not in self._modules_at_start
+            and not name.startswith("mlserve_jupyter")
+            and getattr(getattr(module, "__spec__", None), "origin", None)
+        ]
+
+
+def load_checked(ref: ModelRef) -> Any:
+    """Load an artifact after its bytes were found to be those that were deployed.
+
+    Raises
+    ------
+    CorruptArtifact
+        If they are not.
+    """
+    found = sha256_of(ref.path)
+    if found != ref.sha256:
+        raise CorruptArtifact(f"sha256 {found} instead of {ref.sha256}")
+    return load(ref.path, ref.format)
+
+
+class CorruptArtifact(Exception):
+    """The artifact's bytes are not those that were deployed."""
+
+
+def _method(model: Any, name: str) -> Any:
+    return model if name == "__call__" else getattr(model, name)
+
+
+def _column_names(result: Any) -> list[str] | None:
+    if type(result).__name__ == "DataFrame" and hasattr(result, "columns"):
+        return [str(label) for label in result.columns]
+    return None
+
+
+def _elapsed_ms(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
+
+
+def _describe_error(step: str, error: BaseException) -> dict[str, Any]:
+    """Say what went wrong in words that the server sorts by ``kind``."""
+    kind = step
+    details: dict[str, Any] = {}
+    if isinstance(error, MemoryError):
+        kind = "memory"
+    elif isinstance(error, CorruptArtifact):
+        kind = "corrupt"
+    elif isinstance(error, MissingModule):
+        kind = "missing_module"
+        details = {"module": error.name, "distribution": error.distribution}
+    elif step == "predict" and isinstance(error, ValueError | TypeError | KeyError):
+        kind = "rejected"
+    return {
+        "kind": kind,
+        "type": type(error).__name__,
+        "message": str(error)[:MAX_TRACEBACK_CHARS],
+        "traceback": "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:],
+        **details,
+    }
