@@ -1,0 +1,317 @@
+"""The prediction log: calls gather in memory and one thread writes them, in batches.
+
+Handing a call over never waits for the database and never fails. What does not reach the table,
+because the buffer was full or the process was killed, is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Condition, Lock, Thread
+
+from sqlalchemy.engine import Engine
+
+from mlserve_jupyter.analytics.prediction_record import PredictionRecord
+from mlserve_jupyter.analytics.prediction_rows import (
+    LastCalls,
+    WaitingRow,
+    count_losses,
+    forget_process,
+    list_rows,
+    read_last_calls,
+    record_loss,
+    settle_process,
+    write_rows,
+)
+from mlserve_jupyter.analytics.process_counter import (
+    ProcessCounter,
+    counter_files,
+    ended_process,
+)
+from mlserve_jupyter.api.resources import DescribePrediction
+from mlserve_jupyter.errors import StorageFull, StorageUnavailable
+from mlserve_jupyter.settings import MIB, Settings
+from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.paging import Page
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 500
+BATCH_BYTES = 8 * MIB
+_FIRST_RETRY_S = 0.25
+_LAST_RETRY_S = 5.0
+
+
+class PredictionLog:
+    """The log of this process, and a view of everybody's.
+
+    Made, it first settles the accounts of processes that have ended without doing so.
+
+    Parameters
+    ----------
+    engine
+        Of a database whose schema is prepared.
+    settings
+        ``log_buffer_rows`` and ``log_buffer_bytes`` bound what waits in memory; ``log_flush_s`` is
+        how long at most a call waits for others; values over ``log_max_value_bytes`` are left out
+        (0: none are).
+    process_dir
+        Folder of the files in which each process counts its calls.
+
+    Raises
+    ------
+    StorageUnavailable, StorageFull
+        The database or the folder cannot be used.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, process_dir: Path) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._process_dir = process_dir
+        self._lock = Lock()
+        self._arrived = Condition(self._lock)
+        self._written = Condition(self._lock)
+        self._waiting: deque[WaitingRow] = deque()
+        self._n_held = 0  # rows that wait or are being written
+        self._held_bytes = 0
+        self._n_dropped = 0  # and not yet recorded in the database
+        self._accepted_through = 0
+        self._settled_through = 0
+        self._wanted_through = 0
+        self._closing_at_s: float | None = None
+        self._closed = False
+        self._counter = ProcessCounter(process_dir)
+        self._process_id = self._counter.process_id
+        self._settle_ended()
+        self._writer = Thread(target=self._run, name="mlserve-prediction-log", daemon=True)
+        self._writer.start()
+
+    def append(self, record: PredictionRecord) -> None:
+        """Hand a call over. Never waits for input or output, and never raises.
+
+        Where the buffer is full, the call is dropped and counted.
+        """
+        row_bytes = record.size_bytes
+        limit_bytes = self._settings.log_max_value_bytes
+        truncated = False
+        if limit_bytes and row_bytes > limit_bytes:
+            shorter = replace(
+                record,
+                inputs=_within(record.inputs, limit_bytes),
+                outputs=_within(record.outputs, limit_bytes),
+            )
+            truncated = shorter != record
+            record, row_bytes = shorter, shorter.size_bytes
+        with self._lock:
+            if self._closed:
+                self._n_dropped += 1
+                return
+            sequence = self._counter.increment()
+            if (
+                self._n_held >= self._settings.log_buffer_rows
+                or self._held_bytes + row_bytes > self._settings.log_buffer_bytes
+            ):
+                self._n_dropped += 1
+                return
+            self._waiting.append(WaitingRow(sequence, record, truncated))
+            self._accepted_through = sequence
+            self._n_held += 1
+            self._held_bytes += row_bytes
+            if len(self._waiting) in (1, BATCH_ROWS):
+                self._arrived.notify()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the table has all that was handed over before.
+
+        Returns
+        -------
+        bool
+            False where that took longer than ``timeout_s``.
+        """
+        with self._lock:
+            wanted = self._accepted_through
+            self._wanted_through = max(self._wanted_through, wanted)
+            self._arrived.notify()
+            return self._written.wait_for(lambda: self._settled_through >= wanted, timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what waits and stop; what could not be written by then is counted as lost."""
+        with self._lock:
+            if self._closing_at_s is not None:
+                return
+            self._closing_at_s = time.monotonic() + timeout_s
+            self._arrived.notify()
+        self._writer.join(timeout_s + _LAST_RETRY_S)
+        with self._lock:
+            self._closed = True
+            self._counter.close()
+        if self._writer.is_alive():
+            log.warning("The prediction log does not stop; the next start counts what it loses.")
+            return
+        try:
+            self._settle_ended()
+        except (StorageUnavailable, StorageFull) as error:
+            log.warning("The next start will count what the prediction log has lost: %s", error)
+
+    def losses(self) -> int:
+        """Return how many calls were answered and never reached the log, in all processes.
+
+        Raises
+        ------
+        StorageUnavailable
+            The database does not answer.
+        """
+        with self._lock:
+            n_dropped = self._n_dropped
+        with reading(self._engine) as connection:
+            return n_dropped + count_losses(connection)
+
+    def list_predictions(
+        self,
+        model_id: str,
+        version: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[DescribePrediction]:
+        """Return a page of a model's calls, newest first.
+
+        Parameters
+        ----------
+        model_id
+            Of a model that the caller may see.
+        version
+            None for the calls of all versions.
+        limit
+            1 to 1000 calls.
+        cursor
+            Of the page before; None for the first.
+
+        Raises
+        ------
+        InvalidRequest
+            ``limit`` or ``cursor`` is not valid.
+        StorageUnavailable
+            The database does not answer.
+        """
+        with reading(self._engine) as connection:
+            return list_rows(connection, model_id, version, limit, cursor)
+
+    def last_calls(self, model_ids: Sequence[str]) -> dict[str, LastCalls]:
+        """Return by model when it was last called and how often; without those never called.
+
+        Raises
+        ------
+        StorageUnavailable
+            The database does not answer.
+        """
+        with reading(self._engine) as connection:
+            return read_last_calls(connection, model_ids)
+
+    def _run(self) -> None:
+        while True:
+            rows = self._next_rows()
+            if not rows and not self._n_dropped:
+                return
+            if not self._write(rows):
+                return
+
+    def _next_rows(self) -> list[WaitingRow]:
+        """Wait for a batch; an empty one says that only drops are to be recorded, or the end."""
+        with self._lock:
+            self._arrived.wait_for(lambda: self._waiting or self._n_dropped or self._hurry)
+            self._arrived.wait_for(
+                lambda: len(self._waiting) >= BATCH_ROWS or self._hurry,
+                self._settings.log_flush_s,
+            )
+            rows: list[WaitingRow] = []
+            n_bytes = 0
+            while self._waiting and len(rows) < BATCH_ROWS and n_bytes < BATCH_BYTES:
+                rows.append(self._waiting.popleft())
+                n_bytes += rows[-1].record.size_bytes
+            return rows
+
+    @property
+    def _hurry(self) -> bool:
+        return self._closing_at_s is not None or self._wanted_through > self._settled_through
+
+    def _write(self, rows: list[WaitingRow]) -> bool:
+        """Write a batch, again and again while the database is away.
+
+        Returns
+        -------
+        bool
+            False where the log was closed meanwhile and the time is over.
+        """
+        retry_s = _FIRST_RETRY_S
+        while True:
+            n_dropped = self._n_dropped
+            try:
+                with writing(self._engine, durable=False) as connection:
+                    write_rows(connection, self._process_id, rows)
+                    if n_dropped:
+                        record_loss(connection, self._process_id, "buffer_full", n_dropped)
+                break
+            except (StorageUnavailable, StorageFull) as error:
+                if retry_s == _FIRST_RETRY_S:
+                    log.warning("The prediction log waits for its database: %s", error)
+            except Exception:
+                # The thread must outlive whatever one batch brings; its rows are counted.
+                log.exception("%d predictions cannot be logged.", len(rows))
+                self._release(rows)
+                with self._lock:
+                    self._n_dropped += len(rows)
+                    return self._closing_at_s is None
+            if not self._wait_to_retry(retry_s):
+                return False
+            retry_s = min(retry_s * 2, _LAST_RETRY_S)
+        if n_dropped:
+            log.warning("%d predictions were not logged: the buffer was full.", n_dropped)
+        with self._lock:
+            self._n_dropped -= n_dropped
+        self._release(rows)
+        return True
+
+    def _wait_to_retry(self, retry_s: float) -> bool:
+        """Return whether to try again, after ``retry_s`` or when the log begins to close."""
+        with self._lock:
+            if self._closing_at_s is None:
+                self._arrived.wait_for(lambda: self._closing_at_s is not None, retry_s)
+                return True
+            rest_s = self._closing_at_s - time.monotonic()
+            if rest_s <= 0:
+                return False
+            self._written.wait(min(retry_s, rest_s))
+            return True
+
+    def _release(self, rows: list[WaitingRow]) -> None:
+        n_bytes = sum(row.record.size_bytes for row in rows)
+        with self._lock:
+            self._n_held -= len(rows)
+            self._held_bytes -= n_bytes
+            if rows:
+                self._settled_through = rows[-1].sequence
+            self._written.notify_all()
+
+    def _settle_ended(self) -> None:
+        """Count what processes that are gone have lost, and remove their files."""
+        for path in counter_files(self._process_dir):
+            with ended_process(path) as ended:
+                if ended is None:
+                    continue
+                with writing(self._engine) as connection:
+                    n_lost = settle_process(connection, ended.process_id, ended.n_appended)
+                if n_lost:
+                    log.warning(
+                        "%d predictions of process %d never reached the log.", n_lost, ended.pid
+                    )
+            with writing(self._engine) as connection:
+                forget_process(connection, ended.process_id)
+
+
+def _within(value: bytes | None, limit_bytes: int) -> bytes | None:
+    return value if value is None or len(value) <= limit_bytes else None
