@@ -100,6 +100,14 @@ async function refusal(response: Response): Promise<APIError> {
   return new APIError(
     response.status,
     body.code ?? 'unknown',
-    body.message ?? `${response.status} ${response.statusText}`
+    body.message ?? unexplained(response)
   );
+}
+
+/** Say what an answer means that did not come from the server extension. */
+function unexplained(response: Response): string {
+  return response.status === 404
+    ? 'The server extension mlserve_jupyter is not enabled on this Jupyter server. ' +
+        'Run "jupyter server extension enable mlserve_jupyter" and start the server again.'
+    : `The server answered ${response.status} ${response.statusText}.`;
 }

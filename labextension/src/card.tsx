@@ -34,13 +34,18 @@ export function ModelCard(props: IModelCardProps): React.ReactElement {
       )}
       <div className="jp-mlserve-url-row">
         <code className="jp-mlserve-url" title={url} tabIndex={0}>
-          {url}
+          <bdi dir="ltr">{url}</bdi>
         </code>
         <CopyButton name={model.name} url={url} trans={trans} onCopy={onCopy} />
       </div>
       <div className="jp-mlserve-facts">
         <span className="jp-mlserve-calls">
-          {trans._n('%1 call', '%1 calls', model.n_predictions)}
+          {trans._n(
+            '%2 call',
+            '%2 calls',
+            model.n_predictions,
+            model.n_predictions.toLocaleString()
+          )}
         </span>
         <LastCall model={model} nowMs={nowMs} trans={trans} />
       </div>
