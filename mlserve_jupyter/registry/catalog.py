@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 from uuid import UUID
 
 from mlserve_jupyter.api.manifest import Environment, Provenance
@@ -20,6 +20,8 @@ from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.errors import ModelNotFound, VersionNotFound
 from mlserve_jupyter.storage.paging import Page, check_limit, decode_cursor, encode_cursor
 from mlserve_jupyter.storage.users import User
+
+ExtraColumns = Literal["refuse", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class ServedVersion:
     environment: Environment
     provenance: Provenance
     runtime: str
-    extra_columns: str
+    extra_columns: ExtraColumns
     verification: Verification
     note: str
     created_at: datetime

@@ -22,13 +22,18 @@ from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
 from mlserve_jupyter.errors import (
     ArtifactRejected,
-    Conflict,
-    ModelNotFound,
     StorageFull,
     StorageUnavailable,
     VersionNotFound,
 )
 from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
+from mlserve_jupyter.registry.queries import (
+    check_inactive,
+    lock,
+    model_gone,
+    next_version,
+    read_epoch,
+)
 from mlserve_jupyter.registry.rows import (
     artifact_path,
     metadata_json,
@@ -76,7 +81,7 @@ class Registry:
     def epoch(self) -> int:
         """Return a number that is raised by every change of the registry, in any process."""
         with reading(self._engine) as connection:
-            return _read_epoch(connection)
+            return read_epoch(connection)
 
     def snapshot(self) -> Catalog:
         """Return all models and versions as they are now.
@@ -89,7 +94,7 @@ class Registry:
             The database does not answer.
         """
         with self._decoding, reading(self._engine) as connection:
-            epoch = _read_epoch(connection)
+            epoch = read_epoch(connection)
             versions = self._read_versions(connection)
             rows = connection.execute(
                 sa.select(models, users.c.name.label("owner")).join(
@@ -155,7 +160,7 @@ class Registry:
             _check_bytes(manifest, staged)
             with self._changing(owner.id, manifest.name) as connection:
                 now = datetime.now(timezone.utc)
-                model_id, version = _next_version(connection, owner, manifest, now)
+                model_id, version = next_version(connection, owner, manifest, now)
                 key = VersionKey(owner.id, manifest.name, version)
                 served = new_version(
                     key,
@@ -187,7 +192,7 @@ class Registry:
                 .values(updated_at=datetime.now(timezone.utc), **values)
             )
             if not changed.rowcount:
-                raise _gone(model_id)
+                raise model_gone(model_id)
 
     def update_version(self, model_id: str, version: int, changes: UpdateVersion) -> ServedVersion:
         """Change a version's status, its note or both.
@@ -236,7 +241,7 @@ class Registry:
             It is gone.
         """
         with self._changing() as connection:
-            _refuse_active(connection, model_id)
+            check_inactive(connection, model_id)
             connection.execute(
                 model_versions.update()
                 .where(model_versions.c.model_id == model_id)
@@ -251,7 +256,7 @@ class Registry:
             if deleted.rowcount < _DELETE_ROWS:
                 break
         with self._changing() as connection:
-            owner_id, name = _refuse_active(connection, model_id)
+            owner_id, name = check_inactive(connection, model_id)
             for table in (predictions, prediction_counts, model_versions):
                 connection.execute(table.delete().where(table.c.model_id == model_id))
             connection.execute(models.delete().where(models.c.id == model_id))
@@ -271,7 +276,7 @@ class Registry:
             The database or the disk does not answer.
         """
         with writing(self._engine) as connection:
-            _lock(connection)
+            lock(connection)
             rows = connection.execute(
                 sa.select(models.c.owner_id, models.c.name, model_versions.c.version).join(
                     models, models.c.id == model_versions.c.model_id
@@ -290,7 +295,7 @@ class Registry:
         """
         try:
             with writing(self._engine) as connection:
-                _lock(connection)
+                lock(connection)
                 yield connection
                 connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
         except BaseException:
@@ -306,7 +311,7 @@ class Registry:
         """
         try:
             with writing(self._engine) as connection:
-                _lock(connection)
+                lock(connection)
                 known = connection.scalars(
                     sa.select(model_versions.c.version)
                     .join(models, models.c.id == model_versions.c.model_id)
@@ -347,19 +352,6 @@ class Registry:
         return versions
 
 
-def _read_epoch(connection: Connection) -> int:
-    epoch: int = connection.execute(sa.select(registry_state.c.epoch)).scalar_one()
-    return epoch
-
-
-def _lock(connection: Connection) -> None:
-    """Keep all others from changing the registry until the end of the transaction.
-
-    On SQLite the transaction itself does so, and ``FOR UPDATE`` is not rendered.
-    """
-    connection.execute(sa.select(registry_state.c.epoch).with_for_update())
-
-
 def _check_bytes(manifest: Manifest, staged: StagedArtifact) -> None:
     sha256, size_bytes = staged.finish()
     if (sha256, size_bytes) != (manifest.sha256, manifest.size_bytes):
@@ -368,61 +360,3 @@ def _check_bytes(manifest: Manifest, staged: StagedArtifact) -> None:
             f"that the manifest announces ({manifest.size_bytes} bytes, sha256 "
             f"{manifest.sha256[:12]}…): deploy again.",
         )
-
-
-def _next_version(
-    connection: Connection, owner: User, manifest: Manifest, now: datetime
-) -> tuple[str, int]:
-    """Return the model's id, making the model if it is new, and the number of its next version."""
-    model_id = connection.execute(
-        sa.select(models.c.id).where(models.c.owner_id == owner.id, models.c.name == manifest.name)
-    ).scalar_one_or_none()
-    if model_id is None:
-        model_id = new_id()
-        connection.execute(
-            models.insert().values(
-                id=model_id,
-                owner_id=owner.id,
-                name=manifest.name,
-                description=manifest.description,
-                created_at=now,
-                updated_at=now,
-            )
-        )
-        return model_id, 1
-    changes = {"description": manifest.description} if manifest.description else {}
-    connection.execute(
-        models.update().where(models.c.id == model_id).values(updated_at=now, **changes)
-    )
-    newest = connection.execute(
-        sa.select(sa.func.max(model_versions.c.version)).where(
-            model_versions.c.model_id == model_id
-        )
-    ).scalar_one()
-    return model_id, (newest or 0) + 1
-
-
-def _refuse_active(connection: Connection, model_id: str) -> tuple[str, str]:
-    """Return the owner's id and the name of a model that has no active version."""
-    model = connection.execute(
-        sa.select(models.c.owner_id, models.c.name).where(models.c.id == model_id)
-    ).one_or_none()
-    if model is None:
-        raise _gone(model_id)
-    active = connection.scalars(
-        sa.select(model_versions.c.version)
-        .where(model_versions.c.model_id == model_id, model_versions.c.status == "active")
-        .order_by(model_versions.c.version)
-    ).all()
-    if active:
-        shown = ", ".join(str(version) for version in active[:10])
-        raise Conflict(
-            f"Model {model.name!r} still has active versions ({shown}): archive them first.",
-            model=model.name,
-            versions=list(active),
-        )
-    return model.owner_id, model.name
-
-
-def _gone(model_id: str) -> ModelNotFound:
-    return ModelNotFound(f"The model {model_id} was deleted meanwhile: list the models anew.")
