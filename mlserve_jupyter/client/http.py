@@ -1,0 +1,378 @@
+"""Speaks REST with a server: one method a resource, wire types in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from mlserve_jupyter.api.manifest import Manifest, encode_json
+from mlserve_jupyter.api.resources import (
+    DescribeDeploy,
+    DescribeModel,
+    DescribeVersion,
+    ErrorBody,
+    ListModels,
+    ListPredictions,
+    ListVersions,
+    Status,
+    UpdateVersion,
+)
+from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
+from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
+
+if TYPE_CHECKING:
+    import httpx
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have been sent and all that will be."""
+
+_Wire = TypeVar("_Wire")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a predict call.
+
+    Attributes
+    ----------
+    predictions
+        The JSON value as the server sent it.
+    model, version
+        What answered.
+    request_id
+        The id under which the call is in the prediction log.
+    cached
+        Whether the answer came from the result cache.
+    columns
+        Column names where the model gave a DataFrame.
+    """
+
+    predictions: msgspec.Raw
+    model: str
+    version: int
+    request_id: str
+    cached: bool = False
+    columns: list[str] | None = None
+
+
+class Client:
+    """A client of one server; its connections are kept alive between calls.
+
+    Every method raises ``RequestFailed`` with the server's own message where the server refuses,
+    ``ServerNotFound`` where none answers, and ``DeadlineExceeded`` where it takes too long.
+
+    Parameters
+    ----------
+    connection
+        The server and the credential.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._http = _open(connection)
+        self._versions: dict[tuple[str, int], DescribeVersion] = {}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def deploy(
+        self, manifest: Manifest, artifact: Path, progress: Progress | None = None
+    ) -> DescribeDeploy:
+        """Upload an artifact and have the server verify and publish it.
+
+        Memory stays flat: the file is read while it is sent.
+
+        Parameters
+        ----------
+        manifest
+            What the model is.
+        artifact
+            The file that was packed.
+        progress
+            Called while the file is sent.
+        """
+        with artifact.open("rb") as file:
+            parts = [
+                ("manifest", (None, encode_json(manifest), "application/json")),
+                (
+                    "artifact",
+                    (
+                        artifact.name,
+                        _Counted(file, manifest.size_bytes, progress),
+                        "application/octet-stream",
+                    ),
+                ),
+            ]
+            return self._send("POST", "api/v1/models", DescribeDeploy, files=parts, timeout_s=900.0)
+
+    def models(self, *, timeout_s: float = 30.0) -> list[DescribeModel]:
+        """List all models, over all pages."""
+        return [
+            model
+            for page in self._pages("api/v1/models", ListModels, {}, timeout_s=timeout_s)
+            for model in page.items
+        ]
+
+    def model(self, name: str) -> DescribeModel:
+        """Describe a model."""
+        return self._send("GET", _model_path(name), DescribeModel)
+
+    def versions(self, name: str) -> list[DescribeVersion]:
+        """List all versions of a model, newest first."""
+        return [
+            version
+            for page in self._pages(f"{_model_path(name)}/versions", ListVersions, {})
+            for version in page.items
+        ]
+
+    def version(self, name: str, version: int) -> DescribeVersion:
+        """Describe one version."""
+        return self._send("GET", f"{_model_path(name)}/versions/{version}", DescribeVersion)
+
+    def set_status(self, name: str, version: int, status: Status) -> DescribeVersion:
+        """Make a version active, deprecated or archived."""
+        return self._send(
+            "PATCH",
+            f"{_model_path(name)}/versions/{version}",
+            DescribeVersion,
+            content=encode_json(UpdateVersion(status=status)),
+            headers={"Content-Type": "application/json"},
+        )
+
+    def call(
+        self, name: str, body: bytes, *, version: int | None = None, method: str | None = None
+    ) -> Prediction:
+        """Send a predict body, JSON as the REST route takes it, and return the raw answer."""
+        return self._send(
+            "POST",
+            f"api/v1/predict/{quote(name, safe='~')}",
+            Prediction,
+            content=body,
+            headers={"Content-Type": "application/json"},
+            params=_given(version=version, method=method),
+            timeout_s=180.0,
+        )
+
+    def predict(
+        self, name: str, data: Any, version: int | None = None, method: str | None = None
+    ) -> Any:
+        """Call a model with data as the model itself takes it, and return what it returns.
+
+        Parameters
+        ----------
+        name
+            The model's name.
+        data
+            A DataFrame, an array, a sparse matrix or a list (whatever the model takes, hence
+            ``Any``), ``(n_rows, …)``.
+        version
+            None lets the server choose.
+        method
+            None calls the version's default method.
+
+        Returns
+        -------
+        Any
+            An array, a DataFrame, a Series… as the method gives it in the notebook.
+        """
+        from mlserve_jupyter.artifacts.infer import encode_body
+        from mlserve_jupyter.artifacts.outputs import decode_predictions
+
+        answer = self.call(name, encode_body(data), version=version, method=method)
+        described = self._known_version(answer.model, answer.version)
+        spec = described.signature.outputs.get(method or described.method)
+        return decode_predictions(msgspec.json.decode(answer.predictions), spec)
+
+    def predictions(
+        self, name: str, *, limit: int = 100, version: int | None = None
+    ) -> ListPredictions:
+        """Read the newest ``limit`` calls of a model from the prediction log."""
+        path = f"api/v1/analytics/models/{quote(name, safe='~')}/predictions"
+        items = []
+        lost = 0
+        for page in self._pages(path, ListPredictions, _given(version=version, limit=limit)):
+            items.extend(page.items)
+            lost = page.lost
+            if len(items) >= limit:
+                break
+        return ListPredictions(items=items[:limit], lost=lost)
+
+    def warm(self, interpreter: str, modules: list[str]) -> None:
+        """Ask the server to start a worker of an environment, so that a first deploy is fast."""
+        body = msgspec.json.encode({"interpreter": interpreter, "modules": modules})
+        self._request(
+            "POST",
+            "api/v1/environments",
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+
+    def _known_version(self, name: str, version: int) -> DescribeVersion:
+        """Describe a version, which never changes in what it takes and gives."""
+        known = self._versions.get((name, version))
+        if known is None:
+            known = self._versions[name, version] = self.version(name, version)
+        return known
+
+    def _pages(
+        self,
+        path: str,
+        type_: type[_Wire],
+        params: dict[str, str | int],
+        *,
+        timeout_s: float = 30.0,
+    ) -> Iterator[_Wire]:
+        cursor: str | None = None
+        while True:
+            page = self._send(
+                "GET", path, type_, params={**params, **_given(cursor=cursor)}, timeout_s=timeout_s
+            )
+            yield page
+            cursor = getattr(page, "next_cursor", None)
+            if cursor is None:
+                return
+
+    def _send(self, verb: str, path: str, type_: type[_Wire], **options: Any) -> _Wire:
+        response = self._request(verb, path, **options)
+        try:
+            return msgspec.json.decode(response.content, type=type_)
+        except msgspec.MsgspecError as error:
+            raise RequestFailed(
+                f"{self.connection.url} gave an answer that this client does not understand: its "
+                "mlserve_jupyter may be another release than this kernel's "
+                "(`mlserve_jupyter.__version__`).",
+                status=response.status_code,
+                server_code="unknown",
+                reason=str(error),
+            ) from error
+
+    def _request(
+        self, verb: str, path: str, *, timeout_s: float = 30.0, **options: Any
+    ) -> httpx.Response:
+        import httpx
+
+        timeout = httpx.Timeout(timeout_s, connect=min(5.0, timeout_s))
+        url = self.connection.url
+        try:
+            response = self._http.request(verb, path, timeout=timeout, **options)
+        except httpx.TimeoutException as error:
+            raise DeadlineExceeded(
+                f"{url} did not answer within {timeout_s:g} s: it may still be at work; look with "
+                "`%mlserve list`."
+            ) from error
+        except httpx.ConnectError as error:
+            raise ServerNotFound(f"No server answers at {url}: {START_HINT}.") from error
+        except httpx.HTTPError as error:
+            raise ServerNotFound(
+                f"The connection to {url} broke ({error}): the server may have ended. Try again; "
+                f"if nothing answers, {START_HINT}."
+            ) from error
+        if not response.is_success:
+            raise _refused(response, url)
+        return response
+
+
+def connect(target: str | None = None) -> Client:
+    """Return the client of a server: the kernel's own, or the one at the URL ``target``.
+
+    Raises
+    ------
+    ServerNotFound
+        No server is running, or ``target`` is not a URL.
+    """
+    return _client(find_connection(target))
+
+
+@lru_cache(maxsize=8)
+def _client(connection: Connection) -> Client:
+    return Client(connection)
+
+
+class _Counted:
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, file: BinaryIO, total_bytes: int, progress: Progress | None) -> None:
+        self._file = file
+        self._total_bytes = total_bytes
+        self._progress = progress
+        # The length of the body is that of the file.
+        self.fileno = file.fileno
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        if self._progress is not None:
+            self._progress(self._file.tell(), self._total_bytes)
+        return piece
+
+
+def _open(connection: Connection) -> httpx.Client:
+    import httpx
+
+    parts = urlsplit(connection.url)
+    headers = {**connection.headers, "Accept": "application/json"}
+    if parts.scheme == "http+unix":
+        return httpx.Client(
+            base_url=f"http://localhost{parts.path}",
+            headers=headers,
+            transport=httpx.HTTPTransport(uds=unquote(parts.netloc)),
+            trust_env=False,
+        )
+    return httpx.Client(
+        base_url=connection.url,
+        headers=headers,
+        # A proxy of the environment cannot reach this machine's own loopback addresses.
+        trust_env=parts.hostname not in _LOOPBACK,
+        # Certificates take a while to read, and plain HTTP has none to check.
+        verify=parts.scheme == "https",
+    )
+
+
+def _refused(response: httpx.Response, url: str) -> RequestFailed:
+    """Turn an answer that is not a success into an error."""
+    status = response.status_code
+    try:
+        body = msgspec.json.decode(response.content, type=ErrorBody)
+    except msgspec.MsgspecError:
+        return RequestFailed(_explain(status, url), status=status, server_code="unknown")
+    return RequestFailed(
+        body.message,
+        status=status,
+        server_code=body.code,
+        request_id=body.request_id,
+        **{name: value for name, value in body.details.items() if name not in _TAKEN},
+    )
+
+
+_TAKEN = frozenset({"self", "message", "status", "server_code", "request_id"})
+
+
+def _explain(status: int, url: str) -> str:
+    """Say what an answer means that did not come from the platform itself."""
+    if status == 404:
+        return (
+            f"The server at {url} does not have mlserve_jupyter: install it in the server's "
+            "environment and restart the server."
+        )
+    if status in (302, 401, 403):
+        return (
+            f"The server at {url} did not accept the credential: set MLSERVE_KEY to an API key or "
+            "to the token of the Jupyter server."
+        )
+    return f"The server at {url} answered with the status {status}, and no word on why."
+
+
+def _model_path(name: str) -> str:
+    return f"api/v1/models/{quote(name, safe='~')}"
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    """Leave out the parameters that are None."""
+    return {name: value for name, value in params.items() if value is not None}

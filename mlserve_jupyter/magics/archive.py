@@ -1,0 +1,113 @@
+"""``%mlserve archive NAME``: take a version, or the whole model, out of service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.errors import InvalidUsage, VersionNotFound
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.display import Display, html_paragraph, html_text
+
+USAGE = Usage(
+    "archive",
+    "Take a version, or the whole model, out of service.",
+    (
+        Argument("NAME", "The model's name.", completes="models"),
+        Argument("--version", "Only this version; without it all of them.", kind="integer"),
+        Argument("--yes", "Do not ask first.", kind="flag"),
+        TARGET,
+    ),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Archived(Display):
+    """What was taken out of service.
+
+    Attributes
+    ----------
+    name
+        The model.
+    versions
+        The versions that no longer answer; empty where the owner said no.
+    answers
+        The version that answers now, or None.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    answers: int | None
+
+    def _text(self) -> str:
+        if not self.versions:
+            return f"Nothing of {self.name} was archived."
+        numbers = ", ".join(str(version) for version in self.versions)
+        now = "no version answers" if self.answers is None else f"version {self.answers} answers"
+        noun = "version" if len(self.versions) == 1 else "versions"
+        return f"Archived {noun} {numbers} of {self.name}; {now} now."
+
+    def _html(self) -> str:
+        return html_paragraph(html_text(self._text()))
+
+
+def archive(
+    name: str, *, version: int | None = None, yes: bool = False, to: str | None = None
+) -> Archived:
+    """Take a version, or the whole model, out of service.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    version
+        Only this version; None archives all of them.
+    yes
+        Do not ask first.
+    to
+        URL of another server than the notebook's own.
+
+    Raises
+    ------
+    InvalidUsage
+        Nobody can be asked here, and ``yes`` was not given.
+    RequestFailed
+        There is no such model.
+    VersionNotFound
+        There is no such version.
+    ServerNotFound
+        No server answers.
+    """
+    client = connect(to)
+    known = client.versions(name)
+    if version is not None and version not in {each.version for each in known}:
+        numbers = ", ".join(str(each.version) for each in reversed(known))
+        raise VersionNotFound(f"{name} has no version {version}: there are {numbers}.")
+    wanted = [
+        each.version
+        for each in known
+        if each.status != "archived" and version in (None, each.version)
+    ]
+    if wanted and not yes and not _confirmed(name, wanted):
+        wanted = []
+    for number in wanted:
+        client.set_status(name, number, "archived")
+    return Archived(name, tuple(sorted(wanted)), client.model(name).default_version)
+
+
+def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Archived:
+    """Run the magic."""
+    return archive(**arguments)
+
+
+def _confirmed(name: str, versions: list[int]) -> bool:
+    what = f"version {versions[0]}" if len(versions) == 1 else f"all {len(versions)} versions"
+    question = f"Archive {what} of {name}? Calls to it will fail. [y/N] "
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except (EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        # A kernel without a person at it, such as nbconvert's, refuses to ask.
+        raise InvalidUsage(
+            f"Nobody can be asked here whether to archive {what} of {name}: add --yes (yes=True)."
+        ) from error

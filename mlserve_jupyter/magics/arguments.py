@@ -1,0 +1,218 @@
+"""Reads the line behind ``%mlserve``: words, Python expressions and options.
+
+An expression may hold blanks inside brackets and quotes, such as
+``deploy clf --sample df[["age", "income"]] --note "first try"``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlserve_jupyter.errors import InvalidUsage
+
+Kind = Literal["text", "expression", "integer", "flag"]
+Completes = Literal["models", "servables", "frames", "nothing"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a subcommand.
+
+    Attributes
+    ----------
+    name
+        ``--like-this`` for an option, ``LIKE_THIS`` for one that goes by its place and must be
+        given.
+    help
+        One sentence.
+    kind
+        ``expression`` arguments are Python, evaluated in the notebook; a ``flag`` has no value.
+    choices
+        The only values that a ``text`` argument may have; empty means any.
+    completes
+        What Tab offers for it, besides the choices.
+    """
+
+    name: str
+    help: str
+    kind: Kind = "text"
+    choices: tuple[str, ...] = ()
+    completes: Completes = "nothing"
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it goes by its name."""
+        return self.name.startswith("--")
+
+    @property
+    def key(self) -> str:
+        """The name as a Python identifier."""
+        return self.name.lstrip("-").replace("-", "_").lower()
+
+    @property
+    def shown(self) -> str:
+        """The argument in a usage line."""
+        if not self.is_option:
+            return self.name
+        if self.kind == "flag":
+            return f"[{self.name}]"
+        return f"[{self.name} {'|'.join(self.choices) or self.key.upper()}]"
+
+
+TARGET = Argument("--to", "URL of another server than the notebook's own.")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a subcommand takes.
+
+    Attributes
+    ----------
+    name
+        The subcommand.
+    summary
+        One sentence.
+    arguments
+        In the order in which they are given and shown.
+    """
+
+    name: str
+    summary: str
+    arguments: tuple[Argument, ...]
+
+    @property
+    def line(self) -> str:
+        """The usage in one line."""
+        return " ".join(["%mlserve", self.name, *(argument.shown for argument in self.arguments)])
+
+    @property
+    def help(self) -> str:
+        """The usage with a line for each argument."""
+        width = max(len(argument.name) for argument in self.arguments)
+        lines = [self.line, "", self.summary, ""]
+        lines += [f"  {a.name:{width}}  {a.help}" for a in self.arguments]
+        return "\n".join(lines)
+
+    def parse(self, line: str) -> dict[str, Any]:
+        """Read a line into values by the arguments' keys; those not given are left out.
+
+        Expressions stay text, to be evaluated in the notebook (values differ by kind, hence
+        ``Any``).
+
+        Raises
+        ------
+        InvalidUsage
+            Naming the word that is wrong, with the usage.
+        """
+        words = split(line)
+        values: dict[str, Any] = {}
+        places = [argument for argument in self.arguments if not argument.is_option]
+        while words:
+            word = words.pop(0)
+            if word.startswith("--"):
+                name, equals, value = word.partition("=")
+                argument = self._option(name)
+                if argument.kind == "flag":
+                    if equals:
+                        raise self._wrong(f"{name} takes no value")
+                    values[argument.key] = True
+                    continue
+                if not equals:
+                    if not words or words[0].startswith("--"):
+                        raise self._wrong(f"{name} needs a value")
+                    value = words.pop(0)
+            elif places:
+                argument, value = places.pop(0), word
+            else:
+                raise self._wrong(
+                    f"{word!r} is one word too many (a text or an expression with blanks goes in "
+                    "quotes or parentheses)"
+                )
+            values[argument.key] = self._value(argument, value)
+        if places:
+            raise self._wrong(f"{places[0].name} is missing")
+        return values
+
+    def _option(self, name: str) -> Argument:
+        options = {argument.name: argument for argument in self.arguments if argument.is_option}
+        if name not in options:
+            raise self._wrong(f"there is no option {name}{nearest(name, list(options))}")
+        return options[name]
+
+    def _value(self, argument: Argument, word: str) -> Any:
+        if argument.kind == "expression":
+            return word
+        text = unquoted(word)
+        if argument.kind == "integer":
+            if not text.isdecimal():
+                raise self._wrong(f"{argument.name} takes a whole number, not {text!r}")
+            return int(text)
+        if argument.choices and text not in argument.choices:
+            raise self._wrong(
+                f"{argument.name} is one of {', '.join(argument.choices)}, not {text!r}"
+            )
+        return text
+
+    def _wrong(self, what: str) -> InvalidUsage:
+        return InvalidUsage(f"{what}. Usage: {self.line}")
+
+
+def split(line: str) -> list[str]:
+    """Split a line into words at blanks outside brackets and quotes.
+
+    Raises
+    ------
+    InvalidUsage
+        A bracket or a quote is not closed.
+    """
+    words: list[str] = []
+    word = ""
+    closers: list[str] = []
+    quote = ""
+    position = 0
+    while position < len(line):
+        char = line[position]
+        if quote:
+            if char == "\\":
+                word += line[position : position + 2]
+                position += 2
+                continue
+            if char == quote:
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        elif char in "([{":
+            closers.append({"(": ")", "[": "]", "{": "}"}[char])
+        elif closers and char == closers[-1]:
+            closers.pop()
+        elif char.isspace() and not closers:
+            if word:
+                words.append(word)
+            word = ""
+            position += 1
+            continue
+        word += char
+        position += 1
+    if quote or closers:
+        raise InvalidUsage(f"a {quote or closers[-1]} is missing in `{line.strip()}`.")
+    return [*words, word] if word else words
+
+
+def unquoted(word: str) -> str:
+    """Take the quotes off a text that is in quotes."""
+    if len(word) >= 2 and word[0] in "\"'" and word[-1] == word[0]:
+        try:
+            return str(ast.literal_eval(word))
+        except (SyntaxError, ValueError):
+            return word[1:-1]
+    return word
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Propose the nearest of the names that there are, in words that go behind a message."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,103 @@
+"""What Tab offers behind ``%mlserve``: subcommands, options, objects and models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.magics.arguments import Argument, Usage
+from mlserve_jupyter.magics.sampling import is_rows
+from mlserve_jupyter.magics.subcommands import SUBCOMMANDS
+
+SERVER_TIMEOUT_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+def complete(event: Any, namespace: Mapping[str, Any]) -> list[str]:
+    """Answer IPython's completer.
+
+    Parameters
+    ----------
+    event
+        IPython's completion event, which has no type; its ``text_until_cursor`` is the line so
+        far, and its ``symbol`` the word that is completed.
+    namespace
+        The notebook's variables.
+    """
+    words = event.text_until_cursor.split()[1:]
+    if not event.text_until_cursor[-1:].isspace() and words:
+        words.pop()
+    if not words:
+        return list(SUBCOMMANDS)
+    if words[0] not in SUBCOMMANDS:
+        return []
+    usage = SUBCOMMANDS[words[0]].usage
+    if event.symbol.startswith("-"):
+        given = {word.partition("=")[0] for word in words}
+        return [a.name for a in usage.arguments if a.is_option and a.name not in given]
+    argument = _argument_at_cursor(usage, words[1:])
+    return [] if argument is None else _values(argument, namespace)
+
+
+def _argument_at_cursor(usage: Usage, words: list[str]) -> Argument | None:
+    """Tell which argument the next word is, behind the words before it."""
+    options = {argument.name: argument for argument in usage.arguments if argument.is_option}
+    places = [argument for argument in usage.arguments if not argument.is_option]
+    waiting: Argument | None = None
+    for word in words:
+        if waiting is not None:
+            waiting = None
+        elif word.startswith("--"):
+            option = options.get(word)
+            waiting = option if option is not None and option.kind != "flag" else None
+        elif places:
+            places.pop(0)
+    return waiting or (places[0] if places else None)
+
+
+def _values(argument: Argument, namespace: Mapping[str, Any]) -> list[str]:
+    if argument.choices:
+        return list(argument.choices)
+    if argument.completes == "models":
+        return _models()
+    if argument.completes == "servables":
+        return [name for name, value in _visible(namespace) if _is_servable(value)]
+    if argument.completes == "frames":
+        return [name for name, value in _visible(namespace) if is_rows(value)]
+    return []
+
+
+def _visible(namespace: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """List the variables without IPython's own."""
+    return [
+        (name, value)
+        for name, value in list(namespace.items())
+        if not name.startswith("_") and name not in ("In", "Out", "exit", "quit", "get_ipython")
+    ]
+
+
+def _is_servable(value: Any) -> bool:
+    """Whether a variable is offered for a deploy; of functions only the notebook's own are."""
+    from mlserve_jupyter.artifacts.methods import servable_methods
+
+    if isinstance(value, type | ModuleType):
+        return False
+    methods = servable_methods(value)
+    if list(methods) == ["__call__"]:
+        return getattr(value, "__module__", None) == "__main__"
+    return bool(methods)
+
+
+def _models() -> list[str]:
+    """Ask the server for its models; without one, Tab offers nothing."""
+    from mlserve_jupyter.client.http import connect
+
+    try:
+        return [model.name for model in connect().models(timeout_s=SERVER_TIMEOUT_S)]
+    except MLServeError:
+        log.debug("The models' names could not be completed.", exc_info=True)
+        return []

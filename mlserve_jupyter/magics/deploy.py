@@ -1,0 +1,272 @@
+"""``%mlserve deploy OBJ``: from an object in the notebook to an endpoint that answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urljoin
+
+from mlserve_jupyter.api.manifest import Format, Manifest, Runtime
+from mlserve_jupyter.api.resources import DescribeDeploy
+from mlserve_jupyter.artifacts.packing import pack
+from mlserve_jupyter.artifacts.provenance import environment_of, provenance_of
+from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.errors import InvalidName, InvalidRequest
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.display import (
+    Display,
+    html_code,
+    html_details,
+    html_inline_code,
+    html_paragraph,
+    html_text,
+    html_warnings,
+)
+from mlserve_jupyter.magics.namespace import evaluate, model_name, names_of, of_caller
+from mlserve_jupyter.magics.preparation import prepare
+from mlserve_jupyter.magics.progress import Progress
+from mlserve_jupyter.magics.show import verified_words
+from mlserve_jupyter.magics.snippet import TOKEN_HINT, Snippet, snippet_of
+from mlserve_jupyter.settings import check_name
+
+ExtraColumns = Literal["refuse", "drop"]
+
+USAGE = Usage(
+    "deploy",
+    "Serve an object of this notebook as a REST endpoint.",
+    (
+        Argument("OBJ", "The fitted model, or a function: Python.", "expression", (), "servables"),
+        Argument("--name", "The endpoint's name; without it that of the variable."),
+        Argument(
+            "--sample",
+            "Rows as the model takes them: Python; without it they are looked for.",
+            "expression",
+            (),
+            "frames",
+        ),
+        Argument("--method", "The method that answers; without it predict."),
+        Argument("--runtime", "How the model is run.", choices=get_args(Runtime)),
+        Argument("--format", "How the model is written.", choices=("auto", *get_args(Format))),
+        Argument("--note", "A text that is kept with the version."),
+        Argument(
+            "--extra-columns",
+            "What happens to columns that the model does not know.",
+            choices=get_args(ExtraColumns),
+        ),
+        TARGET,
+        Argument("--no-verify", "Publish without comparing answers first.", "flag"),
+    ),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Deployed(Display):
+    """A version that answers.
+
+    Attributes
+    ----------
+    name, version
+        What was made.
+    url
+        Where it answers.
+    source
+        Where the sample comes from, in words.
+    warnings
+        What the owner should know.
+    snippet
+        Working code that calls it.
+    answer
+        All that the server said.
+    """
+
+    name: str
+    version: int
+    url: str
+    source: str
+    warnings: tuple[str, ...]
+    snippet: Snippet
+    answer: DescribeDeploy
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        described = self.answer.version
+        yield "verified", verified_words(described)
+        yield "sample", self.source
+        others = [method for method in described.methods if method != described.method]
+        more = f"; with ?method= also {', '.join(others)}" if others else ""
+        yield "method", described.method + more
+        if described.provenance.by_value:
+            yield "inside", f"{', '.join(described.provenance.by_value)}, from this notebook"
+
+    def _text(self) -> str:
+        lines = [f"{self.name} version {self.version} answers at {self.url}"]
+        lines += [f"  {name:10}{value}" for name, value in self._facts()]
+        lines += [f"  warning   {warning}" for warning in self.warnings]
+        return "\n".join([*lines, "", self.snippet.curl])
+
+    def _html(self) -> str:
+        title = html_text(f"{self.name} version {self.version}", bold=True)
+        facts = "".join(
+            html_paragraph(html_text(f"{name}: ", dim=True) + html_text(value))
+            for name, value in self._facts()
+        )
+        return (
+            html_paragraph(f"{title} answers at {html_inline_code(self.url)}")
+            + facts
+            + html_warnings(self.warnings)
+            + html_code(self.snippet.curl)
+            + html_details("Python", html_code(self.snippet.python))
+            + html_paragraph(html_text(TOKEN_HINT, dim=True))
+        )
+
+
+def deploy(
+    obj: Any,
+    name: str | None = None,
+    *,
+    sample: Any = None,
+    method: str | None = None,
+    runtime: Runtime = "auto",
+    format: Format | Literal["auto"] = "auto",
+    note: str = "",
+    extra_columns: ExtraColumns = "refuse",
+    to: str | None = None,
+    verify: bool = True,
+) -> Deployed:
+    """Serve an object as a REST endpoint.
+
+    Parameters
+    ----------
+    obj
+        A fitted model with ``predict``, ``transform``… or a function of one argument.
+    name
+        The endpoint's name; None takes that of the variable. A name that exists gets a new version.
+    sample
+        Rows as the model takes them, ``(n_rows, …)``; None looks for a variable that fits. Column
+        names, dtypes and missing values are learned from all of them.
+    method
+        The method that answers; None takes ``predict``, or what there is instead.
+    runtime
+        ``native`` runs the object itself, ``onnx`` a compiled form, ``auto`` what is verified.
+    format
+        ``joblib``, ``cloudpickle``, ``skops``, or ``auto``.
+    note
+        A text that is kept with the version.
+    extra_columns
+        Whether a call with columns that the model does not know is refused, or they are dropped.
+    to
+        URL of another server than the notebook's own.
+    verify
+        Whether a fresh process has to answer as the notebook does before the version is published.
+
+    Returns
+    -------
+    Deployed
+        With the URL; a notebook shows it with working code.
+
+    Raises
+    ------
+    NotServable, NotPicklable, SampleUnusable, InvalidName, InvalidRequest
+        The object, the sample or an option cannot be used.
+    StorageFull
+        The model does not fit on this machine's disk.
+    RequestFailed
+        The server refused; the message is the server's.
+    ServerNotFound
+        No server answers.
+    """
+    namespace = of_caller()
+    return _deploy(
+        obj,
+        namespace,
+        name=_name(name, obj, namespace),
+        sample=sample,
+        method=method,
+        runtime=runtime,
+        format=format,
+        note=note,
+        extra_columns=extra_columns,
+        to=to,
+        verify=verify,
+    )
+
+
+def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Deployed:
+    """Run the magic."""
+    expression = arguments.pop("obj")
+    obj = evaluate(expression, namespace)
+    name = arguments.pop("name", None)
+    if name is None and expression.isidentifier():
+        name = model_name(expression)
+    if "sample" in arguments:
+        arguments["sample"] = evaluate(arguments["sample"], namespace)
+    verify = not arguments.pop("no_verify", False)
+    return _deploy(obj, namespace, name=_name(name, obj, namespace), verify=verify, **arguments)
+
+
+def _deploy(
+    obj: Any,
+    namespace: Mapping[str, Any],
+    *,
+    name: str,
+    sample: Any = None,
+    method: str | None = None,
+    runtime: Runtime = "auto",
+    format: Format | Literal["auto"] = "auto",
+    note: str = "",
+    extra_columns: ExtraColumns = "refuse",
+    to: str | None = None,
+    verify: bool = True,
+) -> Deployed:
+    _check_choice("runtime", runtime, get_args(Runtime))
+    _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
+    client = connect(to)
+    prepared = prepare(obj, namespace, sample=sample, method=method)
+    with tempfile.TemporaryDirectory(prefix="mlserve-") as folder, Progress(name) as progress:
+        packed = pack(obj, Path(folder), format)
+        manifest = Manifest(
+            name=name,
+            format=packed.format,
+            size_bytes=packed.size_bytes,
+            sha256=packed.sha256,
+            method=prepared.method,
+            methods=prepared.methods,
+            signature=prepared.signature,
+            environment=environment_of([*packed.modules, *prepared.modules]),
+            provenance=provenance_of(obj, source=prepared.source, by_value=packed.by_value),
+            sample=prepared.sample if verify else None,
+            runtime=runtime,
+            extra_columns=extra_columns,
+            note=note,
+        )
+        answer = client.deploy(manifest, packed.path, progress.sent)
+    server_url = client.connection.url
+    return Deployed(
+        name=answer.model.name,
+        version=answer.version.version,
+        url=urljoin(server_url, answer.version.predict_path),
+        source=prepared.source,
+        warnings=(*prepared.notes, *answer.warnings),
+        snippet=snippet_of(answer.version, server_url),
+        answer=answer,
+    )
+
+
+def _name(name: str | None, obj: Any, namespace: Mapping[str, Any]) -> str:
+    """Check the name that was given, or make one of the variable that holds the object."""
+    if name is not None:
+        return check_name(name)
+    variables = names_of(obj, namespace)
+    if not variables:
+        raise InvalidName(
+            f"This {type(obj).__name__} is not a variable of the notebook: name the endpoint, such "
+            "as `--name my-model`."
+        )
+    return model_name(variables[0])
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidRequest(f"{name} is one of {', '.join(choices)}, not {value!r}.")

@@ -1,0 +1,67 @@
+"""``%mlserve predict NAME DATA``: call an endpoint with the notebook's own data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.namespace import evaluate
+
+USAGE = Usage(
+    "predict",
+    "Call an endpoint with data of this notebook.",
+    (
+        Argument("NAME", "The model's name.", completes="models"),
+        Argument(
+            "DATA", "Rows as the model takes them: Python.", kind="expression", completes="frames"
+        ),
+        Argument("--version", "A version other than the default.", kind="integer"),
+        Argument("--method", "A method other than the default, such as predict_proba."),
+        TARGET,
+    ),
+)
+
+
+def predict(
+    name: str,
+    data: Any,
+    *,
+    version: int | None = None,
+    method: str | None = None,
+    to: str | None = None,
+) -> Any:
+    """Call an endpoint over REST, and return what the model's method returns.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    data
+        Rows as the model takes them, ``(n_rows, …)``: a DataFrame, an array, a list…
+    version
+        A version other than the default.
+    method
+        A method other than the version's default.
+    to
+        URL of another server than the notebook's own.
+
+    Returns
+    -------
+    Any
+        An array, a DataFrame, a Series… as the method gives it in the notebook.
+
+    Raises
+    ------
+    RequestFailed
+        The server refused; the message is the server's.
+    ServerNotFound
+        No server answers.
+    """
+    return connect(to).predict(name, data, version=version, method=method)
+
+
+def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Any:
+    """Run the magic."""
+    data = evaluate(arguments.pop("data"), namespace)
+    return predict(arguments.pop("name"), data, **arguments)

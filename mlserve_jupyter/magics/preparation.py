@@ -1,0 +1,217 @@
+"""Learns from an object and a sample what a deploy has to say: methods, signature and answers."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from mlserve_jupyter.api.manifest import Sample
+from mlserve_jupyter.api.signature import OutputSpec, Signature
+from mlserve_jupyter.errors import MLServeError, NotServable, SampleUnusable
+from mlserve_jupyter.magics.sampling import (
+    FoundSample,
+    check_sample,
+    find_sample,
+    head,
+    n_rows,
+)
+
+_CHANGES_THE_MODEL = ("fit", "partial_fit", "set_")
+_MAX_EXAMPLE_BYTES = 16 * 2**10
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of an object before it is packed.
+
+    Attributes
+    ----------
+    method
+        Answers a call that names none.
+    methods
+        All that may be called.
+    signature
+        What they take and give.
+    sample
+        Rows and the kernel's own answers to them.
+    source
+        Where the sample comes from, in words.
+    modules
+        Top-level modules that input and answers need, beside the model's own.
+    notes
+        What the owner should know.
+    """
+
+    method: str
+    methods: list[str]
+    signature: Signature
+    sample: Sample
+    source: str
+    modules: list[str]
+    notes: list[str]
+
+
+def prepare(
+    obj: Any, namespace: Mapping[str, Any], *, sample: Any = None, method: str | None = None
+) -> Prepared:
+    """Find the sample, learn the signature and ask the object for its own answers.
+
+    Parameters
+    ----------
+    obj
+        The object to deploy (a user's, hence ``Any``).
+    namespace
+        The notebook's variables.
+    sample
+        Rows as the object takes them; None looks for some in ``namespace``.
+    method
+        The default method; None takes ``predict``, or what there is instead.
+
+    Raises
+    ------
+    NotServable
+        The object has no method to serve, or is not fitted.
+    SampleUnusable
+        No sample was found, or the one that was given does not fit.
+    """
+    from mlserve_jupyter.artifacts.infer import choose_rows, encode_body, infer_inputs
+
+    methods, method = _methods(obj, method)
+    try:
+        if sample is None:
+            found = find_sample(obj, method, namespace)
+        else:
+            check_sample(obj, method, sample)
+            found = FoundSample(sample, f"{type(sample).__name__} given with --sample")
+    except SampleUnusable as error:
+        if _is_unfitted(obj):
+            raise NotServable(
+                f"This {type(obj).__name__} is not fitted: call its `fit` first, then deploy."
+            ) from error
+        raise
+    rows = choose_rows(found.data)
+    inputs = infer_inputs(found.data, obj)
+    answers = _Answers(obj, rows)
+    answers.ask(method)
+    for other in methods:
+        if other != method:
+            answers.try_to_ask(other)
+    example = encode_body(head(rows, 1))
+    if len(example) <= _MAX_EXAMPLE_BYTES:
+        inputs = replace(inputs, example=msgspec.json.decode(example))
+    signature = Signature(inputs, answers.outputs)
+    return Prepared(
+        method=method,
+        methods=list(answers.outputs),
+        signature=signature,
+        sample=Sample(
+            body=msgspec.Raw(encode_body(rows)),
+            answers=answers.encoded,
+            deterministic=answers.deterministic,
+        ),
+        source=found.source,
+        modules=_modules(signature),
+        notes=[*found.warnings, *answers.notes],
+    )
+
+
+class _Answers:
+    """The object's own answers to the rows that are verified."""
+
+    def __init__(self, obj: Any, rows: Any) -> None:
+        self._obj = obj
+        self._rows = rows
+        self.outputs: dict[str, OutputSpec] = {}
+        self.encoded: dict[str, msgspec.Raw] = {}
+        self.deterministic: dict[str, bool] = {}
+        self.notes: list[str] = []
+
+    def ask(self, method: str) -> None:
+        """Call a method twice, to see whether it gives the same again."""
+        from mlserve_jupyter.artifacts.outputs import describe_output, encode_output
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                answer = getattr(self._obj, method)(self._rows)
+                again = encode_output(getattr(self._obj, method)(self._rows))
+            except Exception as error:  # whatever a user's model raises
+                raise SampleUnusable(
+                    f"`{method}` of this {type(self._obj).__name__} fails on the sample: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+        encoded = encode_output(answer)
+        self.outputs[method] = describe_output(answer, n_rows(self._rows) or 0)
+        self.encoded[method] = msgspec.Raw(encoded)
+        self.deterministic[method] = encoded == again
+        if encoded != again:
+            self.notes.append(
+                f"`{method}` gives other answers when it is called again, so that only their "
+                "shape was verified."
+            )
+
+    def try_to_ask(self, method: str) -> None:
+        """Ask a method that need not work, and leave it out if it does not."""
+        try:
+            self.ask(method)
+        except MLServeError as error:
+            self.notes.append(f"`{method}` is left out: {error.message}")
+
+
+def _methods(obj: Any, method: str | None) -> tuple[list[str], str]:
+    """List the methods that can be served, and choose the default."""
+    from mlserve_jupyter.artifacts.methods import servable_methods
+
+    if isinstance(obj, type):
+        raise NotServable(
+            f"{obj.__name__} is a class: make an instance, fit it and deploy that, such as "
+            f"`clf = {obj.__name__}().fit(X, y)`."
+        )
+    methods = list(servable_methods(obj))
+    if method is not None:
+        if method in methods:
+            return methods, method
+        is_public = not method.startswith(("_", *_CHANGES_THE_MODEL))
+        if is_public and callable(getattr(obj, method, None)):
+            return [method, *methods], method
+        raise NotServable(
+            f"This {type(obj).__name__} has no method `{method}` that can be served: it has "
+            f"{', '.join(methods) or 'none'}."
+        )
+    if not methods:
+        raise NotServable(
+            f"A {type(obj).__name__} has no method to serve, such as `predict` or `transform`: "
+            "deploy a fitted model or a function, or name the method with --method."
+        )
+    return methods, "predict" if "predict" in methods else methods[0]
+
+
+def _is_unfitted(obj: Any) -> bool:
+    """Whether an estimator of scikit-learn says that it has not been fitted."""
+    if "sklearn" not in sys.modules:
+        return False
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(obj)
+    except NotFittedError:
+        return True
+    except Exception:  # not an estimator at all
+        return False
+    return False
+
+
+def _modules(signature: Signature) -> list[str]:
+    """Name the modules that make the input and the answers."""
+    containers = {
+        signature.inputs.container,
+        *(out.container for out in signature.outputs.values()),
+    }
+    needed = {"dataframe": "pandas", "series": "pandas", "sparse": "scipy", "ndarray": "numpy"}
+    return sorted({needed[container] for container in containers if container in needed})

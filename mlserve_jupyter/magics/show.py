@@ -1,0 +1,189 @@
+"""``%mlserve show NAME``: one model with its versions, its signature and what was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+from mlserve_jupyter.api.resources import DescribeModel, DescribeVersion
+from mlserve_jupyter.api.signature import Column, InputSpec
+from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.display import (
+    Display,
+    ago,
+    counted,
+    html_details,
+    html_inline_code,
+    html_paragraph,
+    html_table,
+    html_text,
+    size,
+    text_table,
+)
+
+USAGE = Usage(
+    "show",
+    "Show a model: versions, signature, what was verified.",
+    (Argument("NAME", "The model's name.", completes="models"), TARGET),
+)
+
+_VERSIONS_HEADER = ("version", "status", "deployed", "class", "size", "methods", "note")
+_COLUMNS_HEADER = ("column", "dtype", "missing", "values")
+
+
+@dataclass(frozen=True, repr=False)
+class Model(Display):
+    """A model with its versions.
+
+    Attributes
+    ----------
+    model
+        The model.
+    versions
+        Newest first.
+    url
+        Where it answers.
+    """
+
+    model: DescribeModel
+    versions: tuple[DescribeVersion, ...]
+    url: str
+
+    @property
+    def current(self) -> DescribeVersion | None:
+        """The version that answers a call that names none."""
+        for version in self.versions:
+            if version.version == self.model.default_version:
+                return version
+        return self.versions[0] if self.versions else None
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        yield "URL", self.url
+        calls = (
+            f"{counted(self.model.n_predictions, 'call')}, last {ago(self.model.last_called_at)}"
+        )
+        yield "calls", calls
+        if self.model.description:
+            yield "description", self.model.description
+        current = self.current
+        if current is None:
+            return
+        packages = ", ".join(f"{name} {v}" for name, v in current.environment.packages.items())
+        yield "runs on", f"Python {current.environment.python_version}, {packages}"
+        if current.provenance.notebook:
+            yield "notebook", current.provenance.notebook
+        if current.provenance.source:
+            yield "sample", current.provenance.source
+        yield "verified", verified_words(current)
+
+    def _version_rows(self) -> Iterator[tuple[str, ...]]:
+        for version in self.versions:
+            answers = " (answers)" if version.version == self.model.default_version else ""
+            yield (
+                f"{version.version}{answers}",
+                version.status,
+                ago(version.created_at),
+                version.provenance.model_class.rpartition(".")[2],
+                size(version.size_bytes),
+                ", ".join(version.methods),
+                version.note,
+            )
+
+    def _text(self) -> str:
+        lines = [self.model.name, *(f"  {name:12}{value}" for name, value in self._facts()), ""]
+        lines.append(text_table(_VERSIONS_HEADER, self._version_rows()))
+        if self.current is not None:
+            inputs = self.current.signature.inputs
+            lines += ["", takes_words(inputs), text_table(_COLUMNS_HEADER, _column_rows(inputs))]
+        return "\n".join(lines)
+
+    def _html(self) -> str:
+        facts = "".join(
+            html_paragraph(html_text(f"{name}: ", dim=True) + _shown(name, value))
+            for name, value in self._facts()
+        )
+        parts = [html_paragraph(html_text(self.model.name, bold=True)), facts]
+        parts.append(html_table(_VERSIONS_HEADER, self._version_rows()))
+        if self.current is not None:
+            inputs = self.current.signature.inputs
+            table = html_table(_COLUMNS_HEADER, _column_rows(inputs))
+            parts.append(html_details(takes_words(inputs), table))
+        return "".join(parts)
+
+
+def show(name: str, *, to: str | None = None) -> Model:
+    """Show a model with its versions, its signature and what was verified.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    to
+        URL of another server than the notebook's own.
+
+    Raises
+    ------
+    RequestFailed
+        There is no such model.
+    ServerNotFound
+        No server answers.
+    """
+    client = connect(to)
+    model = client.model(name)
+    url = urljoin(client.connection.url, model.predict_path)
+    return Model(model, tuple(client.versions(name)), url)
+
+
+def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Model:
+    """Run the magic."""
+    return show(**arguments)
+
+
+def verified_words(version: DescribeVersion) -> str:
+    """Say what was verified before a version was published."""
+    verification = version.verification
+    if not verification.verified:
+        return "nothing (deployed with --no-verify)"
+    difference = verification.max_abs_difference
+    how = "exactly" if difference == 0 else f"to within {difference:.3g}"
+    words = (
+        f"{counted(verification.n_rows, 'row')} answered {how} as in the notebook "
+        f"({', '.join(verification.methods)})"
+    )
+    if verification.not_deterministic:
+        words += f"; by shape only, as they are random: {', '.join(verification.not_deterministic)}"
+    return words
+
+
+def takes_words(inputs: InputSpec) -> str:
+    """Say what a version takes."""
+    containers = {
+        "dataframe": "a DataFrame",
+        "series": "a Series",
+        "ndarray": "an array",
+        "sparse": "a sparse matrix",
+        "list": "a list",
+    }
+    shape = " × ".join("rows" if length is None else str(length) for length in inputs.shape)
+    return f"Takes {containers[inputs.container]} of {shape}"
+
+
+def _shown(name: str, value: str) -> str:
+    return html_inline_code(value) if name in ("URL", "notebook") else html_text(value)
+
+
+def _column_rows(inputs: InputSpec) -> Iterator[tuple[str, ...]]:
+    for column in inputs.columns:
+        yield column.name, column.dtype, "allowed" if column.nullable else "no", _values(column)
+
+
+def _values(column: Column) -> str:
+    if column.categories is not None:
+        shown = ", ".join(str(category) for category in column.categories[:8])
+        return f"{shown}, …" if len(column.categories) > 8 else shown
+    if column.minimum is None:
+        return ""
+    return f"{column.minimum} to {column.maximum}"

@@ -1,0 +1,172 @@
+"""``%mlserve snippet NAME``: working ``curl`` and Python for programs outside the notebook."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urljoin
+
+from mlserve_jupyter.api.resources import DescribeVersion
+from mlserve_jupyter.api.signature import Column, InputSpec
+from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.display import Display, html_code, html_paragraph, html_text
+
+USAGE = Usage(
+    "snippet",
+    "Show curl and Python that call an endpoint from outside.",
+    (
+        Argument("NAME", "The model's name.", completes="models"),
+        Argument("--version", "A version other than the default.", kind="integer"),
+        Argument("--method", "A method other than the default, such as predict_proba."),
+        TARGET,
+    ),
+)
+
+TOKEN_HINT = (
+    "JUPYTER_TOKEN is the token of the Jupyter server: `jupyter server list` shows it behind "
+    "`token=`."
+)
+_MAX_EXAMPLE_CHARS = 4000
+
+
+@dataclass(frozen=True, repr=False)
+class Snippet(Display):
+    """Working code that calls an endpoint.
+
+    Attributes
+    ----------
+    url
+        The predict route, absolute.
+    curl, python
+        The code; the credential is the environment variable ``JUPYTER_TOKEN``.
+    """
+
+    url: str
+    curl: str
+    python: str
+
+    def _text(self) -> str:
+        return f"{self.curl}\n\n{self.python}\n\n{TOKEN_HINT}"
+
+    def _html(self) -> str:
+        return (
+            html_paragraph(html_text("curl", bold=True))
+            + html_code(self.curl)
+            + html_paragraph(html_text("Python", bold=True))
+            + html_code(self.python)
+            + html_paragraph(html_text(TOKEN_HINT, dim=True))
+        )
+
+
+def snippet(
+    name: str, *, version: int | None = None, method: str | None = None, to: str | None = None
+) -> Snippet:
+    """Show ``curl`` and Python that call an endpoint from outside the notebook.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    version
+        A version other than the default.
+    method
+        A method other than the version's default.
+    to
+        URL of another server than the notebook's own.
+
+    Raises
+    ------
+    RequestFailed
+        There is no such model or version.
+    ServerNotFound
+        No server answers.
+    """
+    client = connect(to)
+    number = version or client.model(name).default_version or 1
+    return snippet_of(
+        client.version(name, number), client.connection.url, version=version, method=method
+    )
+
+
+def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Snippet:
+    """Run the magic."""
+    return snippet(**arguments)
+
+
+def snippet_of(
+    described: DescribeVersion,
+    server_url: str,
+    *,
+    version: int | None = None,
+    method: str | None = None,
+) -> Snippet:
+    """Make the code that calls a version.
+
+    Parameters
+    ----------
+    described
+        The version, whose signature has an example.
+    server_url
+        Where the server is.
+    version, method
+        What the call names; None leaves it to the server.
+    """
+    query = {name: value for name, value in (("version", version), ("method", method)) if value}
+    url = urljoin(server_url, described.predict_path) + (f"?{urlencode(query)}" if query else "")
+    body = json.dumps(example_body(described.signature.inputs))
+    curl = (
+        f"curl -s {shlex.quote(url)} \\\n"
+        '  -H "Authorization: token $JUPYTER_TOKEN" \\\n'
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(body)}"
+    )
+    python = (
+        "import json, os, urllib.request\n\n"
+        f"body = json.loads({body!r})\n"
+        "request = urllib.request.Request(\n"
+        f"    {url!r},\n"
+        "    data=json.dumps(body).encode(),\n"
+        "    headers={\n"
+        '        "Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}",\n'
+        '        "Content-Type": "application/json",\n'
+        "    },\n"
+        ")\n"
+        "with urllib.request.urlopen(request) as response:\n"
+        '    print(json.load(response)["predictions"])'
+    )
+    return Snippet(url, curl, python)
+
+
+def example_body(inputs: InputSpec) -> dict[str, Any]:
+    """Return a predict body with one row: of the sample, else of what the signature says.
+
+    The values are those of the model's input, hence ``Any``.
+    """
+    example = inputs.example
+    if isinstance(example, dict) and len(json.dumps(example)) <= _MAX_EXAMPLE_CHARS:
+        return example
+    values = [_example_value(column) for column in inputs.columns]
+    if inputs.container == "dataframe":
+        names = [column.name for column in inputs.columns]
+        return {"instances": [dict(zip(names, values, strict=True))]}
+    if inputs.container in ("series", "list") or len(inputs.shape) == 1:
+        return {"instances": values[:1]}
+    if len(values) == inputs.shape[1] and len(inputs.shape) == 2:
+        return {"instances": [values]}
+    filled: Any = values[0]
+    for length in reversed(inputs.shape[1:]):
+        filled = [filled] * (length or 1)
+    return {"instances": [filled]}
+
+
+def _example_value(column: Column) -> Any:
+    if column.categories:
+        return column.categories[0]
+    if column.minimum is not None:
+        return column.minimum
+    if column.nullable:
+        return None
+    return {"float": 0.0, "integer": 0, "boolean": False, "string": "text"}.get(column.kind)
