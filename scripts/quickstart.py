@@ -204,16 +204,12 @@ def latest_model(server: Server) -> dict[str, Any]:
 
 
 def example_body(server: Server, name: str) -> dict[str, Any]:
-    """Return a predict body with one row, out of the signature of the newest version."""
+    """Return a predict body with a row of the sample that the newest version was deployed with."""
     versions = server.get(f"mlserve/api/v1/models/{name}/versions")["items"]
-    inputs = versions[0]["signature"]["inputs"]
-    row = {
-        column["name"]: column["categories"][0] if column["categories"] else column["minimum"]
-        for column in inputs["columns"]
-    }
-    if inputs["container"] == "dataframe":
-        return {"dataframe_records": [row]}
-    return {"instances": [list(row.values())]}
+    example: dict[str, Any] | None = versions[0]["signature"]["inputs"]["example"]
+    if example is None:
+        raise SetupFailed(f"{name} was deployed without a sample, so there is nothing to ask it.")
+    return example
 
 
 def call(url: str, body: str, token: str) -> str:
