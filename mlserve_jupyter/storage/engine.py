@@ -203,7 +203,7 @@ def _make_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         for suffix in ("", "-wal", "-shm"):
             file = Path(f"{path}{suffix}")
-            if file.exists() and file.stat().st_mode & 0o077:
+            if file.exists() and file.stat().st_mode & 0o777 != 0o600:
                 file.chmod(0o600)
     except OSError as error:
         raise StorageUnavailable(
@@ -238,9 +238,9 @@ def _turn_wal_on(engine: Engine) -> None:
         try:
             raw.cursor().execute("PRAGMA journal_mode=WAL").close()
             return
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             if "locked" not in str(error) or time.monotonic() > deadline_s:
-                raise SQLAlchemyOperationalError("PRAGMA journal_mode=WAL", None, error) from error
+                raise DBAPIError("PRAGMA journal_mode=WAL", None, error) from error
             time.sleep(0.02)
         finally:
             raw.close()
