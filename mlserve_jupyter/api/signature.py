@@ -12,6 +12,9 @@ from typing import Any, Literal
 Kind = Literal["float", "integer", "boolean", "string", "datetime", "timedelta", "category", "any"]
 Container = Literal["dataframe", "series", "ndarray", "sparse", "list"]
 
+MAX_NAMED_FEATURES = 4096
+"""Wider arrays have one column that describes all their features, and no names."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -40,6 +43,12 @@ class Column:
         never enforced.
     label
         The column's own label where it is an integer; None where it is ``name``.
+    missing
+        Which object stands for a missing value in an ``object`` column: ``None``, ``nan``, ``NA``
+        or ``NaT``; None where the dtype knows.
+    item
+        The type of the items of an ``object`` column where it is not one of JSON's: ``Decimal``,
+        ``date``, ``time``, ``datetime``, ``timedelta``, ``Timestamp``, ``Timedelta`` or ``bytes``.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Column:
     minimum: Any = None
     maximum: Any = None
     label: int | None = None
+    missing: str | None = None
+    item: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +80,19 @@ class InputSpec:
         One entry a column: of a DataFrame, or a feature of a two-dimensional ndarray or sparse
         input (named by ``feature_names_in_`` where the estimator has it, else ``x0``, ``x1``…).
         A one-dimensional ndarray, a Series and a list have exactly one, which describes the items.
-        An ndarray of three or more dimensions has exactly one, which describes its elements.
+        An ndarray of three or more dimensions has exactly one, which describes its elements, and
+        so has a two-dimensional one or a sparse input of more than :data:`MAX_NAMED_FEATURES`.
     dtype
         The dtype of an ndarray or a sparse input; None for the others.
     sparse_class
         For sparse input, the scipy class, such as ``csr_matrix`` or ``csr_array``.
     n_sample_rows
         How many rows the sample had.
+    example
+        A predict body with one row of the sample, as JSON, for those who want to try it.
+    order
+        How the numbers lie in memory, ``C`` (row by row) or ``F`` (column by column): sums over
+        a row differ in the last bit between the two. Of a DataFrame, that of its one block.
     """
 
     container: Container
@@ -84,6 +101,8 @@ class InputSpec:
     dtype: str | None = None
     sparse_class: str | None = None
     n_sample_rows: int = 0
+    example: Any = None
+    order: Literal["C", "F"] = "C"
 
 
 @dataclass(frozen=True)
@@ -102,9 +121,12 @@ class OutputSpec:
     columns
         Column names of a DataFrame.
     parts
-        The members of a tuple or list of arrays, such as those of ``kneighbors``.
+        The members of a tuple or list of arrays, such as those of ``kneighbors``; the columns of
+        a DataFrame.
     by_row
         Whether the first axis is the rows of the input, so that a batch can be split by it.
+    sparse_class
+        The scipy class of a sparse output.
     """
 
     container: str
@@ -113,6 +135,7 @@ class OutputSpec:
     columns: tuple[str, ...] | None = None
     parts: tuple[OutputSpec, ...] = ()
     by_row: bool = True
+    sparse_class: str | None = None
 
 
 @dataclass(frozen=True)

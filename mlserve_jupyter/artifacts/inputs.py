@@ -1,0 +1,140 @@
+"""In a worker: from checked values to the very object that the notebook would have passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from mlserve_jupyter.api.signature import Column, InputBatch, InputSpec
+from mlserve_jupyter.artifacts.arrays import (
+    build_array,
+    build_elements,
+    from_tagged,
+)
+
+
+def build_input(spec: InputSpec, batch: InputBatch) -> Any:
+    """Rebuild the object that the model's method is called with.
+
+    Parameters
+    ----------
+    spec
+        What the version takes.
+    batch
+        Checked values.
+
+    Returns
+    -------
+    pandas.DataFrame, pandas.Series, numpy.ndarray, scipy sparse or list
+        Of the dtypes, labels, categories and memory order of ``spec`` (hence ``Any``).
+    """
+    if spec.container == "dataframe":
+        return _frame(spec, batch.columns or [])
+    if spec.container == "series":
+        return _series(spec.columns[0], (batch.columns or [[]])[0])
+    if spec.container == "list":
+        return _items(spec.columns[0], batch.rows or [])
+    if spec.container == "sparse":
+        return _sparse(spec, batch.rows or [])
+    if len(spec.shape) == 1:
+        return np.asarray(build_array((batch.columns or [[]])[0], spec.columns[0]))
+    return _array(spec, batch)
+
+
+def concat_batches(batches: Sequence[InputBatch]) -> InputBatch:
+    """Join batches of one signature, in order, into one."""
+    if len(batches) == 1:
+        return batches[0]
+    n_rows = sum(batch.n_rows for batch in batches)
+    if batches[0].columns is not None:
+        parts = zip(*(batch.columns or [] for batch in batches), strict=True)
+        return InputBatch(n_rows=n_rows, columns=[list(chain(*part)) for part in parts])
+    return InputBatch(n_rows=n_rows, rows=list(chain(*(batch.rows or [] for batch in batches))))
+
+
+def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
+    import pandas
+
+    labels = [column_label(column) for column in spec.columns]
+    index: Any = labels
+    if labels == list(range(len(labels))):
+        index = pandas.RangeIndex(len(labels))
+    arrays = [build_array(v, column) for v, column in zip(columns, spec.columns, strict=True)]
+    if spec.order == "C" and len({column.dtype for column in spec.columns}) == 1 < len(arrays):
+        # One block that lies row by row, as a frame has it that was made of such an array.
+        block = np.ascontiguousarray(np.column_stack(arrays))
+        return pandas.DataFrame(block, columns=index, copy=False)
+    # Without a dtype, pandas would make strings of objects.
+    series = {
+        i: pandas.Series(array, dtype=array.dtype, copy=False) for i, array in enumerate(arrays)
+    }
+    frame = pandas.DataFrame(series)
+    frame.columns = pandas.Index(index) if index is labels else index
+    return frame
+
+
+def _series(column: Column, values: list[Any]) -> Any:
+    import pandas
+
+    array = build_array(values, column)
+    name = None if column.label == 0 else column_label(column)
+    return pandas.Series(array, dtype=array.dtype, name=name, copy=False)
+
+
+def column_label(column: Column) -> str | int:
+    """Return the column's own label."""
+    return column.name if column.label is None else column.label
+
+
+def _items(column: Column, rows: list[Any]) -> list[Any]:
+    if column.kind == "any":
+        return [from_tagged(row) for row in rows]
+    built: list[Any] = build_array(rows, column).tolist()
+    return built
+
+
+def _array(spec: InputSpec, batch: InputBatch) -> np.ndarray[Any, Any]:
+    shape = (batch.n_rows, *(size for size in spec.shape[1:] if size is not None))
+    rows = batch.rows or []
+    columns = spec.columns
+    if len(columns) == 1 and (len(shape) > 2 or shape[1] != 1):
+        array = build_elements(rows, shape, columns[0])
+    elif spec.dtype == "object":
+        array = np.empty(shape, dtype=object)
+        for j, column in enumerate(columns):
+            array[:, j] = build_array([row[j] for row in rows], column)
+    else:
+        array = build_elements(rows, shape, columns[0])
+    return np.asarray(array, order=spec.order)
+
+
+def _sparse(spec: InputSpec, rows: list[Any]) -> Any:
+    from scipy import sparse
+
+    name = spec.sparse_class or "csr_matrix"
+    family = sparse.csr_array if name.endswith("_array") else sparse.csr_matrix
+    n_columns = spec.shape[1] or 0
+    data: list[Any] = []
+    indices: list[int] = []
+    pointers = [0]
+    for row in rows:
+        if isinstance(row, dict):
+            indices.extend(row["indices"])
+            data.extend(row["values"])
+        else:
+            stored = [(j, value) for j, value in enumerate(row) if value is None or value != 0]
+            indices.extend(j for j, _ in stored)
+            data.extend(value for _, value in stored)
+        pointers.append(len(indices))
+    matrix = family(
+        (
+            build_elements(data, (len(data),), spec.columns[0]),
+            np.array(indices, dtype=np.int32),
+            np.array(pointers, dtype=np.int32),
+        ),
+        shape=(len(rows), n_columns),
+    )
+    return matrix.asformat(name.partition("_")[0])
