@@ -70,6 +70,8 @@ class Deployed(Display):
     ----------
     name, version
         What was made.
+    variable
+        The variable whose name was turned into another; None where it was not.
     url
         Where it answers.
     source
@@ -84,6 +86,7 @@ class Deployed(Display):
 
     name: str
     version: int
+    variable: str | None
     url: str
     source: str
     warnings: tuple[str, ...]
@@ -92,6 +95,8 @@ class Deployed(Display):
 
     def _facts(self) -> Iterator[tuple[str, str]]:
         described = self.answer.version
+        if self.variable is not None:
+            yield "name", f"{self.name}, after the variable {self.variable}"
         yield "verified", verified_words(described)
         yield "sample", self.source
         others = [method for method in described.methods if method != described.method]
@@ -181,7 +186,8 @@ def deploy(
     return _deploy(
         obj,
         namespace,
-        name=_name(name, obj, namespace),
+        name=name,
+        variable=_variable(obj, namespace) if name is None else None,
         sample=sample,
         method=method,
         runtime=runtime,
@@ -197,20 +203,21 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Deployed:
     """Run the magic."""
     expression = arguments.pop("obj")
     obj = evaluate(expression, namespace)
-    name = arguments.pop("name", None)
-    if name is None and expression.isidentifier():
-        name = model_name(expression)
+    variable = None
+    if "name" not in arguments:
+        variable = expression if expression.isidentifier() else _variable(obj, namespace)
     if "sample" in arguments:
         arguments["sample"] = evaluate(arguments["sample"], namespace)
     verify = not arguments.pop("no_verify", False)
-    return _deploy(obj, namespace, name=_name(name, obj, namespace), verify=verify, **arguments)
+    return _deploy(obj, namespace, variable=variable, verify=verify, **arguments)
 
 
 def _deploy(
     obj: Any,
     namespace: Mapping[str, Any],
     *,
-    name: str,
+    name: str | None = None,
+    variable: str | None = None,
     sample: Any = None,
     method: str | None = None,
     runtime: Runtime = "auto",
@@ -222,6 +229,7 @@ def _deploy(
 ) -> Deployed:
     _check_choice("runtime", runtime, get_args(Runtime))
     _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
+    name = check_name(name) if name is not None else model_name(variable or "")
     client = connect(to)
     prepared = prepare(obj, namespace, sample=sample, method=method)
     with tempfile.TemporaryDirectory(prefix="mlserve-") as folder, Progress(name) as progress:
@@ -246,6 +254,7 @@ def _deploy(
     return Deployed(
         name=answer.model.name,
         version=answer.version.version,
+        variable=variable if variable != name else None,
         url=urljoin(server_url, answer.version.predict_path),
         source=prepared.source,
         warnings=(*prepared.notes, *answer.warnings),
@@ -254,17 +263,15 @@ def _deploy(
     )
 
 
-def _name(name: str | None, obj: Any, namespace: Mapping[str, Any]) -> str:
-    """Check the name that was given, or make one of the variable that holds the object."""
-    if name is not None:
-        return check_name(name)
+def _variable(obj: Any, namespace: Mapping[str, Any]) -> str:
+    """Return the variable that holds the object."""
     variables = names_of(obj, namespace)
     if not variables:
         raise InvalidName(
             f"This {type(obj).__name__} is not a variable of the notebook: name the endpoint, such "
             "as `--name my-model`."
         )
-    return model_name(variables[0])
+    return variables[0]
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
