@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mlserve_jupyter.accounts.owners import ensure_user
+from mlserve_jupyter.errors import InvalidName
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.tables import users
+from tests.storage.databases import opened, processes, settings_in
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with opened(settings_in(tmp_path)) as engine:
+        yield engine
+
+
+def test_the_owner_is_made_once_without_email_or_password(engine: Engine) -> None:
+    user = ensure_user(engine, "owner")
+    assert ensure_user(engine, "owner") == user
+    assert (user.name, user.role) == ("owner", "user")
+    with reading(engine) as connection:
+        (row,) = connection.execute(sa.select(users)).all()
+    assert (row.id, row.email, row.hashed_password) == (user.id, None, None)
+    assert row.is_active
+    assert row.token_epoch == 0
+
+
+def test_several_users_without_an_email_may_be_there(engine: Engine) -> None:
+    assert ensure_user(engine, "ann").id != ensure_user(engine, "bob").id
+
+
+@pytest.mark.parametrize("name", ["", "Ann", "a b", "../ann", "a~b"])
+def test_a_name_that_is_no_name_is_refused(engine: Engine, name: str) -> None:
+    with pytest.raises(InvalidName):
+        ensure_user(engine, name)
+
+
+def test_processes_that_start_at_once_agree_on_the_owner(engine: Engine, tmp_path: Path) -> None:
+    started = processes.Barrier(3)
+    ours, theirs = processes.Pipe()
+    children = [
+        processes.Process(target=_ensure, args=(settings_in(tmp_path), started, theirs))
+        for _ in range(3)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert len({ours.recv() for _ in children}) == 1
+
+
+def _ensure(settings: Settings, started: Barrier, pipe: Connection) -> None:
+    with opened(settings) as engine:
+        started.wait(60)
+        pipe.send(ensure_user(engine, "owner").id)

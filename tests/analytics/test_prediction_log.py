@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from threading import Thread
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mlserve_jupyter.analytics.prediction_log import BATCH_ROWS, PredictionLog
+from mlserve_jupyter.api.resources import UpdateVersion
+from mlserve_jupyter.errors import InvalidRequest
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage import engine as engine_module
+from mlserve_jupyter.storage.engine import open_engine, reading, writing
+from mlserve_jupyter.storage.tables import predictions
+from tests.analytics.calls import NOON, WAIT_S, call, losses_by_reason, n_rows, opened_log
+from tests.registry.deploys import Deploys
+
+
+def test_a_call_reaches_the_table_as_it_was(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    at = datetime(2026, 5, 1, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    with opened_log(engine, settings) as log:
+        log.append(
+            call(served, created_at=at, status="model_failed", error="boom \ud800\0", cached=True)
+        )
+        assert log.flush(WAIT_S)
+        (found,) = log.list_predictions(served.model_id).items
+    assert found.created_at == at
+    assert (found.model, found.version, found.method) == ("clf", 1, "predict")
+    assert (found.status, found.error, found.cached) == ("model_failed", "boom ??", True)
+    assert bytes(found.inputs) == b'{"instances":[[9007199254740993,"NaN"]]}'
+    assert bytes(found.outputs) == b"[1]"
+    assert (found.n_rows, found.predict_ms, found.truncated) == (1, 0.5, False)
+
+
+def test_what_there_is_none_of_is_null(engine: Engine, settings: Settings, deploy: Deploys) -> None:
+    served = deploy()
+    with opened_log(engine, settings) as log:
+        log.append(call(served, inputs=None, outputs=None))
+        assert log.flush(WAIT_S)
+        (found,) = log.list_predictions(served.model_id).items
+    assert (bytes(found.inputs), bytes(found.outputs)) == (b"null", b"null")
+    assert (found.truncated, found.error) == (False, None)
+
+
+def test_a_value_over_the_limit_is_left_out_and_the_row_says_so(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    with opened_log(engine, replace(settings, log_max_value_bytes=2000)) as log:
+        log.append(call(served, inputs=b'"%s"' % (b"x" * 2000)))
+        log.append(call(served, 1, inputs=b'"%s"' % (b"x" * 1998)))
+        assert log.flush(WAIT_S)
+        newest, oldest = log.list_predictions(served.model_id).items
+    assert (newest.truncated, len(bytes(newest.inputs))) == (False, 2000)
+    assert (oldest.truncated, bytes(oldest.inputs)) == (True, b"null")
+    assert bytes(oldest.outputs) == b"[1]"
+
+
+def test_calls_of_many_threads_are_written_once_each_and_in_batches(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    n_each = 3 * BATCH_ROWS
+    with opened_log(engine, settings) as log:
+
+        def append(first: int) -> None:
+            for number in range(first, first + n_each):
+                log.append(call(served, number))
+
+        threads = [Thread(target=append, args=(n * n_each,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert log.flush(WAIT_S)
+        assert n_rows(engine) == 3 * n_each
+        assert log.last_calls([served.model_id])[served.model_id].n_predictions == 3 * n_each
+    with reading(engine) as connection:
+        sequences = connection.scalars(sa.select(predictions.c.sequence)).all()
+        names = connection.scalars(sa.select(predictions.c.request_id)).all()
+    assert sorted(sequences) == list(range(1, 3 * n_each + 1))
+    assert len(set(names)) == 3 * n_each
+    assert losses_by_reason(engine) == {}
+
+
+def test_pages_come_newest_first_and_meet_without_gap_or_overlap(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    first, second = deploy(), deploy()
+    with opened_log(engine, settings) as log:
+        for number in range(7):
+            # Two calls each have the same time.
+            at = NOON + timedelta(seconds=number // 2)
+            log.append(call(first if number % 3 else second, number, created_at=at))
+        assert log.flush(WAIT_S)
+        names, cursor = [], None
+        while True:
+            page = log.list_predictions(first.model_id, limit=2, cursor=cursor)
+            names += [item.request_id for item in page.items]
+            times = [item.created_at for item in page.items]
+            assert times == sorted(times, reverse=True)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert sorted(names) == [f"r{number}" for number in range(7)]
+        assert names[0] == "r6"
+        of_second = log.list_predictions(first.model_id, version=2)
+        assert {item.request_id for item in of_second.items} == {"r0", "r3", "r6"}
+        assert {item.version for item in of_second.items} == {2}
+        assert log.list_predictions(first.model_id, version=3).items == ()
+        with pytest.raises(InvalidRequest, match="cursor"):
+            log.list_predictions(first.model_id, cursor="W10")
+        with pytest.raises(InvalidRequest, match="limit"):
+            log.list_predictions(first.model_id, limit=1001)
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_an_index_serves_the_pages(
+    engine: Engine, settings: Settings, deploy: Deploys, version: int | None
+) -> None:
+    served = deploy()
+    plans: list[str] = []
+
+    with opened_log(engine, settings) as log:
+        log.append(call(served))
+        log.append(call(served, 1))
+        assert log.flush(WAIT_S)
+        cursor = log.list_predictions(served.model_id, limit=1).next_cursor
+
+        @sa.event.listens_for(engine, "before_cursor_execute")
+        def explain(conn: sa.Connection, cursor: object, statement: str, parameters: object,
+                    context: object, executemany: bool) -> None:  # fmt: skip
+            if "FROM predictions" in statement and not statement.startswith("EXPLAIN"):
+                rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
+                plans.append("; ".join(row[3] for row in rows))
+
+        log.list_predictions(served.model_id, version, cursor=cursor)
+        sa.event.remove(engine, "before_cursor_execute", explain)
+    (plan,) = plans
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
+    index = "model_id" if version is None else "version_id"
+    assert f"USING INDEX ix_predictions_{index}_created_at_id" in plan
+
+
+def test_last_calls_name_each_model_that_was_called(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    a1, a2, b, silent = deploy("a"), deploy("a"), deploy("b"), deploy("silent")
+    with opened_log(engine, settings) as log:
+        for number, served in enumerate([a1, a2, a1, b]):
+            log.append(call(served, number))
+            assert log.flush(WAIT_S)
+        # Out of order, as another process may write it.
+        log.append(call(a1, -5))
+        assert log.flush(WAIT_S)
+        ids = [a1.model_id, b.model_id, silent.model_id]
+        assert log.last_calls(ids) == {
+            a1.model_id: (NOON + timedelta(milliseconds=2), 4),
+            b.model_id: (NOON + timedelta(milliseconds=3), 1),
+        }
+        assert log.last_calls([]) == {}
+
+
+def test_what_the_buffer_cannot_hold_is_dropped_counted_and_said(
+    engine: Engine, settings: Settings, deploy: Deploys, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = deploy()
+    with opened_log(engine, replace(settings, log_buffer_rows=10)) as log:
+        with writing(engine):  # nothing can be written meanwhile
+            for number in range(25):
+                log.append(call(served, number))
+            assert log.losses() == 15
+        assert log.flush(WAIT_S)
+    assert n_rows(engine) == 10
+    assert losses_by_reason(engine) == {"buffer_full": 15}
+    assert "15 predictions were not logged" in caplog.text
+
+
+def test_the_buffer_is_bounded_by_bytes_too(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    large = b'"%s"' % (b"x" * 300_000)
+    with opened_log(engine, replace(settings, log_buffer_bytes=1_000_000)) as log:
+        with writing(engine):
+            for number in range(5):
+                log.append(call(served, number, inputs=large))
+        assert log.flush(WAIT_S)
+        log.append(call(served, 5, inputs=large))
+        assert log.flush(WAIT_S)
+    assert n_rows(engine) == 4
+    assert losses_by_reason(engine) == {"buffer_full": 2}
+
+
+def test_the_log_waits_for_a_locked_database_and_loses_nothing(
+    settings: Settings, deploy: Deploys, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    served = deploy()
+    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_S", 0.01)
+    impatient = open_engine(settings)
+    with opened_log(impatient, settings) as log:
+        with writing(impatient):
+            log.append(call(served))
+            assert not log.flush(0.3)
+        log.append(call(served, 1))
+        assert log.flush(WAIT_S)
+        assert n_rows(impatient) == 2
+        assert log.losses() == 0
+    impatient.dispose()
+    assert "waits for its database" in caplog.text
+
+
+def test_a_write_whose_answer_was_lost_is_not_written_twice(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+
+    def lose_the_answer(connection: sa.Connection) -> None:
+        sa.event.remove(engine, "commit", lose_the_answer)
+        connection.connection.commit()
+        raise sa.exc.OperationalError("COMMIT", None, Exception("disk I/O error"))
+
+    with opened_log(engine, settings) as log:
+        sa.event.listen(engine, "commit", lose_the_answer)
+        for number in range(3):
+            log.append(call(served, number))
+        assert log.flush(WAIT_S)
+        assert n_rows(engine) == 3
+        assert log.last_calls([served.model_id])[served.model_id].n_predictions == 3
+    assert losses_by_reason(engine) == {}
+
+
+def test_a_row_that_the_database_refuses_does_not_keep_the_others_out(
+    engine: Engine, settings: Settings, deploy: Deploys, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, gone = deploy(), deploy("gone")
+    deploy.registry.update_version(gone.model_id, 1, UpdateVersion(status="archived"))
+    deploy.registry.delete_model(gone.model_id)
+    with opened_log(engine, settings) as log:
+        log.append(call(served))
+        log.append(call(gone, 1))
+        log.append(call(served, 2, n_rows=object()))
+        log.append(call(served, 3))
+        assert log.flush(WAIT_S)
+        names = [item.request_id for item in log.list_predictions(served.model_id).items]
+        assert log.losses() == 2
+    assert names == ["r3", "r0"]
+    assert losses_by_reason(engine) == {"version_deleted": 1, "refused": 1}
+    assert "Prediction r2 cannot be logged" in caplog.text
+
+
+def test_a_deleted_model_takes_its_log_with_it(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served, kept = deploy(), deploy("kept")
+    with opened_log(engine, settings) as log:
+        for number in range(20):
+            log.append(call(served, number))
+        log.append(call(kept))
+        assert log.flush(WAIT_S)
+        deploy.registry.update_version(served.model_id, 1, UpdateVersion(status="archived"))
+        deploy.registry.delete_model(served.model_id)
+        assert log.last_calls([served.model_id]) == {}
+    assert n_rows(engine) == 1
+    assert losses_by_reason(engine) == {}
+
+
+def test_closing_writes_what_waits_and_leaves_no_file(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    log = PredictionLog(engine, replace(settings, log_flush_s=1000.0), settings.data_dir / "log")
+    for number in range(3):
+        log.append(call(served, number))
+    log.close()
+    log.close()
+    log.append(call(served, 4))
+    assert n_rows(engine) == 3
+    assert list((settings.data_dir / "log").iterdir()) == []
+    assert losses_by_reason(engine) == {}
+
+
+def test_what_cannot_be_written_before_the_close_is_counted_at_the_next_start(
+    settings: Settings, deploy: Deploys, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    served = deploy()
+    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_S", 0.01)
+    impatient = open_engine(settings)
+    log = PredictionLog(impatient, settings, settings.data_dir / "log")
+    with writing(impatient):
+        for number in range(3):
+            log.append(call(served, number))
+        log.close(timeout_s=0.1)
+    with caplog.at_level(logging.WARNING), opened_log(impatient, settings) as log:
+        assert log.losses() == 3
+    impatient.dispose()
+    assert "3 predictions of process" in caplog.text

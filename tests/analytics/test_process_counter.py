@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from mlserve_jupyter.analytics.prediction_log import PredictionLog
+from mlserve_jupyter.analytics.process_counter import (
+    ProcessCounter,
+    counter_files,
+    ended_process,
+)
+from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.settings import Settings
+from tests.analytics.calls import WAIT_S, call, losses_by_reason, n_rows, opened_log
+from tests.registry.deploys import Deploys
+from tests.storage.databases import opened, processes
+
+
+def test_a_counter_counts_in_a_private_file_that_outlives_it(tmp_path: Path) -> None:
+    counter = ProcessCounter(tmp_path / "log")
+    assert [counter.increment() for _ in range(3)] == [1, 2, 3]
+    (path,) = counter_files(tmp_path / "log")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    counter.close()
+    with ended_process(path) as ended:
+        assert ended is not None
+        assert (ended.process_id, ended.pid) == (counter.process_id, os.getpid())
+        assert ended.n_appended == 3
+    assert not path.exists()
+
+
+def test_the_counter_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    counter = ProcessCounter(tmp_path)
+    (path,) = counter_files(tmp_path)
+    with ended_process(path) as ended:
+        assert ended is None
+    assert path.exists()
+    counter.close()
+
+
+def test_a_file_is_kept_where_its_account_could_not_be_settled(tmp_path: Path) -> None:
+    ProcessCounter(tmp_path).close()
+    (path,) = counter_files(tmp_path)
+    with pytest.raises(ZeroDivisionError), ended_process(path):
+        raise ZeroDivisionError
+    assert path.exists()
+
+
+def test_a_file_that_was_never_filled_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "01a2087e-5878-7ea2-a7c5-56a22f16abec.seq"
+    path.touch()
+    with ended_process(path) as ended:
+        assert ended is None
+    assert not path.exists()
+
+
+def test_the_calls_that_a_killed_process_did_not_write_are_counted_once(
+    engine: Engine, settings: Settings, deploy: Deploys, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = deploy()
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=_log_and_wait, args=(settings, served, theirs))
+    child.start()
+    n_written = ours.recv()
+    with opened_log(engine, settings) as log:
+        # It lives, so nothing is lost yet.
+        assert log.losses() == 0
+    os.kill(child.pid or 0, signal.SIGKILL)
+    child.join(10)
+    assert child.exitcode == -signal.SIGKILL
+    assert n_rows(engine) == n_written == 40
+
+    with opened_log(engine, settings) as log:
+        assert log.losses() == 65
+    assert losses_by_reason(engine) == {"process_ended": 65}
+    assert f"65 predictions of process {child.pid} never reached the log" in caplog.text
+    assert counter_files(settings.data_dir / "log") == []
+    with opened_log(engine, settings) as log:
+        assert log.losses() == 65
+
+
+def _log_and_wait(settings: Settings, served: ServedVersion, pipe: Connection) -> None:
+    """Write 40 calls, then wait to be killed with 60 more in the buffer and 5 dropped."""
+    hesitant = replace(settings, log_flush_s=1000.0, log_buffer_rows=60)
+    with opened(settings) as engine:
+        log = PredictionLog(engine, hesitant, settings.data_dir / "log")
+        for number in range(40):
+            log.append(call(served, number))
+        assert log.flush(WAIT_S)
+        for number in range(65):
+            log.append(call(served, number))
+        pipe.send(n_rows(engine))
+        signal.pause()
