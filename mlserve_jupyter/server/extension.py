@@ -159,8 +159,8 @@ class MLServeApp(ExtensionApp):
         }
         return Settings(data_dir=Path(self.data_dir).expanduser().absolute(), **values)
 
-    def initialize_handlers(self) -> None:
-        """Build the platform and add its routes."""
+    def initialize_settings(self) -> None:
+        """Build the platform, which opens nothing yet."""
         if not self.enabled:
             self.log.info("mlserve_jupyter is turned off by MLServeApp.enabled.")
             return
@@ -173,7 +173,11 @@ class MLServeApp(ExtensionApp):
         self._platform = Platform(settings)
         base_path = url_path_join(_server(self).base_url, "mlserve/")
         self.settings.update(mlserve_platform=self._platform, mlserve_base_path=base_path)
-        self.handlers.extend(handlers_for(MLServeHandler))
+
+    def initialize_handlers(self) -> None:
+        """Add the routes."""
+        if self._platform is not None:
+            self.handlers.extend(handlers_for(MLServeHandler))
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Tell the kernels where this server is, now that it listens."""

@@ -33,7 +33,13 @@ from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.policy import Policy, policy_of, public
 
 if TYPE_CHECKING:
-    _Host = RequestHandler
+
+    class _Host(RequestHandler):
+        """What a resource is mixed with."""
+
+        async def host_principal(self, policy: Policy) -> Principal:
+            """Return whom the host itself knows the caller to be, and allows to do this."""
+            ...
 else:
     _Host = object
 
@@ -63,6 +69,7 @@ class Resource(_Host):
     principal: Principal | None = None
     request_id: str = ""
     _credential: Credential | None = None
+    _is_admitted: bool = False
 
     @property
     def platform(self) -> Platform:
@@ -107,6 +114,7 @@ class Resource(_Host):
         policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
         if policy is not None and not policy.is_public:
             self.principal = await self._find_principal(policy)
+        self._is_admitted = True
 
     async def _find_principal(self, policy: Policy) -> Principal:
         if self._credential is None:
@@ -114,16 +122,11 @@ class Resource(_Host):
         secret = self._credential.secret
         principal = None if secret is None else self.platform.authenticate(secret)
         if principal is None:
-            self.set_header("WWW-Authenticate", 'Bearer realm="mlserve"')
             raise Unauthenticated(
                 "The key or token is not valid here: it is mistyped, revoked, expired, or belongs "
                 "to another server. Send exactly one."
             )
         return principal
-
-    async def host_principal(self, policy: Policy) -> Principal:
-        """Return whom the host itself knows the caller to be, and allows to do this."""
-        raise Unauthenticated("Send a key in the header X-MLServe-Key.")
 
     def check_xsrf_cookie(self) -> None:
         """Skip the check only where the credential came in a header, and was not a cookie."""
@@ -231,6 +234,12 @@ class Resource(_Host):
         """Write the one error body; ``kwargs`` is tornado's."""
         error = (kwargs.get("exc_info") or (None, None))[1]
         self.set_header("Content-Type", "application/json")
+        self.set_header("X-Request-Id", self.request_id)
+        if not self._is_admitted:
+            # The body was not read, so what follows on this connection is not the next request.
+            self.set_header("Connection", "close")
+        if isinstance(error, Unauthenticated):
+            self.set_header("WWW-Authenticate", 'Bearer realm="mlserve"')
         if isinstance(error, MLServeError):
             self.set_status(status_of(error))
             retry_after_s = getattr(error, "retry_after_s", None)

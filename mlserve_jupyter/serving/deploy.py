@@ -40,8 +40,9 @@ from mlserve_jupyter.storage.users import User
 
 log = logging.getLogger(__name__)
 
-RELATIVE_TOLERANCE = 1e-9
-"""Numbers may differ by this much: threads of BLAS may add up in another order."""
+TOLERANCE = 1e-9
+"""Numbers may differ by this much, relative to the larger one or to 1 if that is more: threads of
+BLAS may add up in another order."""
 
 UNPUBLISHED = "unpublished"
 """The key of the artifact in the fresh worker, as long as the version has no id."""
@@ -246,7 +247,7 @@ class _Check:
         )
         if found.equal:
             return
-        if found.max_abs_difference is None or found.max_relative_difference > RELATIVE_TOLERANCE:
+        if found.max_difference > TOLERANCE:
             raise VerificationFailed(
                 f"A fresh worker answers otherwise than the notebook: {method} gives {found.got} "
                 f"instead of {found.expected} at {found.where}. The usual reasons are a model that "

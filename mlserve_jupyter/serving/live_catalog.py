@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import TYPE_CHECKING
 
 from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.registry.catalog import Catalog
-from mlserve_jupyter.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from mlserve_jupyter.registry.registry import Registry
 
 log = logging.getLogger(__name__)
 

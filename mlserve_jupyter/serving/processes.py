@@ -17,7 +17,7 @@ import msgspec
 
 from mlserve_jupyter.api.signature import OutputSpec
 from mlserve_jupyter.errors import EnvironmentUnusable, MLServeError, WorkerDied, WorkerOutOfMemory
-from mlserve_jupyter.serving import supervisor
+from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import (
     PREFIX,
     Forget,
@@ -366,9 +366,7 @@ def _spawn(
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
     try:
         return subprocess.Popen(
-            supervisor.command(
-                interpreter, "main", str(theirs.fileno()), json.dumps(asdict(limits))
-            ),
+            command(interpreter, "main", str(theirs.fileno()), json.dumps(asdict(limits))),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

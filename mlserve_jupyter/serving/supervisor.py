@@ -28,32 +28,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from mlserve_jupyter.serving import worker
+from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import PREFIX, WorkerLimits, send_reply
 
 WATCH_INTERVAL_S = 0.1
 MAX_LOG_BYTES = 16 * 2**20
 _PR_SET_PDEATHSIG = 1
-
-BOOTSTRAP = """
-import importlib.util, sys
-if sys.path and not sys.path[0]:
-    del sys.path[0]
-folder, target = sys.argv[1:3]
-spec = importlib.util.spec_from_file_location(
-    "mlserve_jupyter", folder + "/__init__.py", submodule_search_locations=[folder])
-module = importlib.util.module_from_spec(spec)
-sys.modules["mlserve_jupyter"] = module
-spec.loader.exec_module(module)
-from mlserve_jupyter.serving import supervisor
-getattr(supervisor, target)(*sys.argv[3:])
-"""
-"""Run a function of this module in any interpreter, with the server's copy of the package."""
-
-
-def command(interpreter: str, target: str, *arguments: str) -> list[str]:
-    """Return the command line that runs ``target`` of this module under ``interpreter``."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return [interpreter, "-c", BOOTSTRAP, package, target, *arguments]
 
 
 def main(control_fd: str, limits_json: str) -> None:

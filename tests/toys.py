@@ -1,0 +1,125 @@
+"""Small models that do one thing, for tests that would otherwise have to patch something."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from mlserve_jupyter.api.signature import Column, InputBatch, InputSpec
+from mlserve_jupyter.serving.protocol import ModelRef
+
+FEATURE = Column(name="x0", kind="float", dtype="float64", nullable=True)
+ONE_FEATURE = InputSpec(
+    container="ndarray", shape=(None, 1), columns=(FEATURE,), dtype="float64", n_sample_rows=1
+)
+
+
+class SumModel:
+    """Adds the features of a row up."""
+
+    def predict(self, X: Any) -> Any:
+        return np.asarray(X).sum(axis=1)
+
+
+class SleepModel:
+    """Sleeps for as many seconds as the first feature says, and gives them back."""
+
+    def predict(self, X: Any) -> Any:
+        time.sleep(float(X[0][0]))
+        return X[:, 0]
+
+
+class KillModel:
+    """Kills its own process when the first feature is 13."""
+
+    def predict(self, X: Any) -> Any:
+        if X[0][0] == 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return X[:, 0]
+
+
+class GreedyModel:
+    """Takes as many MiB as the first feature says: at once, or MiB by MiB when it is negative."""
+
+    def predict(self, X: Any) -> Any:
+        wanted = float(X[0][0])
+        if wanted > 0:
+            np.ones(int(wanted) * 2**17)
+        taken = []
+        for _ in range(int(-wanted)):
+            taken.append(np.ones(2**17))
+            time.sleep(0.001)
+        return X[:, 0]
+
+
+class PidModel:
+    """Tells its process id."""
+
+    def predict(self, X: Any) -> Any:
+        return [os.getpid()] * len(X)
+
+
+class BallastModel(SumModel):
+    """Weighs something."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.ballast = os.urandom(n_bytes)
+
+
+class ExitAtLoad:
+    """Ends the process that loads it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
+
+
+class ErrorModel:
+    """Raises: ValueError for a 0, ZeroDivisionError for a 1, SystemExit for a 2."""
+
+    def predict(self, X: Any) -> Any:
+        raise [ValueError, ZeroDivisionError, SystemExit][int(X[0][0])]("what it said")
+
+
+class ForkModel:
+    """Leaves a child behind and tells its process id."""
+
+    def predict(self, X: Any) -> Any:
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+            os._exit(0)
+        return [child] * len(X)
+
+
+def write_model(model: Any, folder: Path, inputs: InputSpec = ONE_FEATURE) -> ModelRef:
+    """Write a model of this module by value, as one that was defined in a notebook."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        content = cloudpickle.dumps(model)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    path = folder / f"{uuid.uuid4()}.pkl"
+    path.write_bytes(content)
+    return ModelRef(
+        key=path.stem,
+        path=str(path),
+        format="cloudpickle",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        inputs=inputs,
+    )
+
+
+def rows(*values: float) -> InputBatch:
+    """Return input of one feature."""
+    return InputBatch(n_rows=len(values), rows=[[value] for value in values])
