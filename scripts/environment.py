@@ -123,15 +123,9 @@ class Environment:
     def _install(self) -> None:
         target = f"{ROOT}[{','.join(self._extras)}]"
         command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
-        command += ["--upgrade-strategy", "only-if-needed"]
         if sys.version_info[:2] >= CONSTRAINTS_PYTHON:
             command += ["--constraint", str(ROOT / "constraints.txt")]
         command += ["--editable", target] if self._editable else [target]
-        self._pip(command)
-        if not self._editable:
-            self._pip([*command[:4], "--force-reinstall", "--no-deps", str(ROOT)])
-
-    def _pip(self, command: list[str]) -> None:
         log = self.path / "install.log"
         with log.open("wb") as output:
             ended = subprocess.run(

@@ -267,6 +267,8 @@ def free_port() -> int:
     """Return Jupyter's usual port if it is free, else any that is."""
     for port in (FIRST_PORT, 0):
         with socket.socket() as probe:
+            if os.name != "nt":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

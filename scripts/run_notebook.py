@@ -2,6 +2,7 @@
 
 ``JUPYTER_TOKEN=… python scripts/run_notebook.py http://127.0.0.1:8888/ quickstart.ipynb`` opens a
 session as JupyterLab does, so that the notebook has its kernel when it is opened there afterwards.
+The outputs are marked as trusted, as those of cells that a person runs are.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ async def run(url: str, path: str, token: str) -> None:
             await _run_cells(notebook, kernel)
         finally:
             kernel.close()
+            for cell in notebook.cells:
+                cell.metadata["trusted"] = True
             saved = await server.put(
                 f"api/contents/{path}", json={"type": "notebook", "content": notebook}
             )
@@ -61,8 +64,9 @@ async def run(url: str, path: str, token: str) -> None:
 async def _run_cells(notebook: nbformat.NotebookNode, kernel: WebSocketClientConnection) -> None:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for number, cell in enumerate(cells, 1):
-        first_line = cell.source.strip().splitlines()[0]
-        print(f"      cell {number} of {len(cells)}: {first_line[:70]}", flush=True)
+        lines = cell.source.strip().splitlines()
+        shown = next((line for line in lines if not line.startswith("#")), lines[0])
+        print(f"      cell {number} of {len(cells)}: {shown[:70]}", flush=True)
         await asyncio.wait_for(_run_cell(cell, kernel), CELL_TIMEOUT_S)
 
 

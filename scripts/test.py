@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="leave out the slow tests")
     options, arguments = parser.parse_known_args()
     steps = Steps(2 if options.quick else 3)
-    environment = Environment(".venv-test", ("dev", "lab", "sklearn", "test"), editable=True)
+    environment = Environment(
+        ".venv-test", ("dev", "docs", "lab", "sklearn", "test"), editable=True
+    )
     variables = environment.variables
     try:
         steps.say(f"Installing into {environment.path} (the first time takes a minute or two)")

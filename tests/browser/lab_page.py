@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+SHOWN_TIMEOUT_MS = 20_000
 START_TIMEOUT_MS = 60_000
 CELL_TIMEOUT_MS = 120_000
 
@@ -24,6 +25,7 @@ class LabPage:
     """
 
     def __init__(self, page: Page, url: str, token: str) -> None:
+        expect.set_options(timeout=SHOWN_TIMEOUT_MS)
         self.page = page
         self._url = url
         self._token = token
@@ -49,6 +51,7 @@ class LabPage:
         """Open the side panel by the status item."""
         self.status_item.click()
         expect(self.panel).to_be_visible()
+        expect(self.refresh_button).to_have_attribute("aria-busy", "false")
 
     @property
     def cells(self) -> Locator:
@@ -76,6 +79,11 @@ class LabPage:
     def panel(self) -> Locator:
         """The side panel."""
         return self.page.get_by_role("region", name="Deployed Models")
+
+    @property
+    def refresh_button(self) -> Locator:
+        """The panel's button that asks the server now."""
+        return self.panel.get_by_role("button", name="Refresh deployed models")
 
     def card(self, model: str) -> Locator:
         """Return the panel's card of a model."""

@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 from tests.browser.lab_page import LabPage
 from tests.live import LiveServer
 
-NAME = "breast-cancer"
+NAME = "wine"
 HOSTILE = '<img src=x onerror="window.injected=true">'
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def test_the_quickstart_deploys_a_model_that_the_panel_shows_and_outside_program
     lab.open_panel()
     card = lab.card(NAME)
     url = f"{lab_server.url}api/v1/predict/{NAME}"
-    expect(card.locator(".jp-mlserve-version")).to_have_text("v1")
+    expect(card.locator(".jp-mlserve-version")).to_have_text("v2")
     expect(card.locator(".jp-mlserve-url")).to_have_text(url)
 
     before = lab_server.request("GET", f"api/v1/models/{NAME}").json()
@@ -86,7 +86,7 @@ def test_the_panel_shows_the_servers_own_message_and_recovers_on_retry(lab: LabP
         route.fulfill(status=503, json=refusal)
 
     lab.page.route(models, refuse)
-    lab.panel.get_by_role("button", name="Refresh deployed models").click()
+    lab.refresh_button.click()
     expect(lab.panel.get_by_role("alert")).to_contain_text(refusal["message"])
     assert lab.page.evaluate("window.injected") is None
 
@@ -126,8 +126,8 @@ def test_the_panel_is_reached_and_used_by_keyboard_alone(lab: LabPage) -> None:
     lab.status_item.focus()
     lab.page.keyboard.press("Enter")
     expect(lab.panel).to_be_visible()
-    refresh = lab.panel.get_by_role("button", name="Refresh deployed models")
-    refresh.focus()
+    expect(lab.refresh_button).to_have_attribute("aria-busy", "false")
+    lab.refresh_button.focus()
     with lab.page.expect_response(re.compile("/mlserve/api/v1/models")) as answered:
         lab.page.keyboard.press("Enter")
     assert answered.value.ok
@@ -136,6 +136,6 @@ def test_the_panel_is_reached_and_used_by_keyboard_alone(lab: LabPage) -> None:
 def test_the_command_palette_opens_the_panel(lab: LabPage) -> None:
     lab.open()
     lab.page.keyboard.press("Control+Shift+C")
-    lab.page.get_by_placeholder("SEARCH", exact=False).fill("deployed models")
+    lab.page.locator(".lm-CommandPalette-input").fill("deployed models")
     lab.page.get_by_text("Show Deployed Models").click()
     expect(lab.panel).to_be_visible()
