@@ -63,7 +63,7 @@ def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
     if labels == list(range(len(labels))):
         index = pandas.RangeIndex(len(labels))
     arrays = [build_array(v, column) for v, column in zip(columns, spec.columns, strict=True)]
-    if spec.order == "C" and len({column.dtype for column in spec.columns}) == 1 < len(arrays):
+    if spec.order == "C" and _is_one_block(arrays):
         # One block that lies row by row, as a frame has it that was made of such an array.
         block = np.ascontiguousarray(np.column_stack(arrays))
         return pandas.DataFrame(block, columns=index, copy=False)
@@ -74,6 +74,12 @@ def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
     frame = pandas.DataFrame(series)
     frame.columns = pandas.Index(index) if index is labels else index
     return frame
+
+
+def _is_one_block(arrays: list[Any]) -> bool:
+    dtypes = {array.dtype for array in arrays}
+    dtype = next(iter(dtypes))
+    return len(dtypes) == 1 and isinstance(dtype, np.dtype) and dtype.kind in "fiub"
 
 
 def _series(column: Column, values: list[Any]) -> Any:

@@ -243,10 +243,10 @@ def _timedelta_values(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def _pandas_values(array: Any) -> list[Any]:
-    values = getattr(array, "array", array)
-    dtype = values.dtype
+    dtype = array.dtype
     if isinstance(dtype, np.dtype):
-        return array_values(np.asarray(values))
+        return array_values(np.asarray(array))
+    values = getattr(array, "array", array)
     if hasattr(dtype, "subtype") and hasattr(dtype, "fill_value"):
         return array_values(np.asarray(values))
     if hasattr(values, "codes"):
