@@ -256,7 +256,7 @@ def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:
     shown = shown_url(engine.url)
     full = StorageFull(f"No space is left for the database {shown}: free some and try again.")
     unavailable = StorageUnavailable(
-        f"The database {shown} does not answer ({error.orig}); try again.",
+        f"The database {shown} does not answer ({' '.join(str(error.orig).split())}); try again.",
     )
     if engine.dialect.name == "sqlite":
         text = str(error.orig).lower()
