@@ -6,6 +6,7 @@
       <user id>/<model name>/v<N>/model.<ext>      published
                                   metadata.json
       .staging/<uuid>/model.<ext>                  an upload under way
+               <uuid>.lock                         held by the process that uploads
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "skops": "skops"}
 """The file name extension of each format."""
 
 _STAGING = ".staging"
+_LOCK = ".lock"
 _METADATA = "metadata.json"
 
 
@@ -78,12 +80,10 @@ class ArtifactStore:
         while True:
             folder = self.root / _STAGING / str(uuid4())
             with disk_errors(folder):
-                folder.mkdir(mode=0o700)
-                folder.chmod(0o700)
-                owned_fd = open_and_own(folder, os.O_RDONLY | os.O_DIRECTORY)
-            # A sweep of another process may have taken it before it was owned.
-            if owned_fd is not None:
-                return StagedArtifact(folder, extension, owned_fd)
+                lock_fd = open_and_own(_lock_of(folder), os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            # A sweep of another process may have taken the lock before this one did.
+            if lock_fd is not None:
+                return StagedArtifact(folder, extension, lock_fd)
 
     def folder(self, user_id: str, model_name: str, version: int) -> Path:
         """Return where a version lies, or would lie."""
@@ -182,11 +182,15 @@ class ArtifactStore:
                 if folder not in wanted:
                     self._throw_away(folder)
                     removed.append(folder)
+            # A lock is there before its folder and goes after it.
+            for lock in sorted((self.root / _STAGING).glob(f"*{_LOCK}")):
+                lock_fd = open_and_own(lock, os.O_RDWR)
+                if lock_fd is not None:
+                    lock.unlink()
+                    os.close(lock_fd)
             for folder in sorted((self.root / _STAGING).iterdir()):
-                owned_fd = open_and_own(folder, os.O_RDONLY)
-                if owned_fd is not None:
+                if folder.suffix != _LOCK and not _lock_of(folder).exists():
                     _remove_tree(folder)
-                    os.close(owned_fd)
                     removed.append(folder)
         return removed
 
@@ -230,16 +234,18 @@ class StagedArtifact:
         The file name extension.
     """
 
-    def __init__(self, folder: Path, extension: str, owned_fd: int) -> None:
+    def __init__(self, folder: Path, extension: str, lock_fd: int) -> None:
         self.folder = folder
         self.extension = extension
         self.path = folder / f"model.{extension}"
-        self._owned_fd: int | None = owned_fd
+        self._lock_fd: int | None = lock_fd
         self._size_bytes = 0
         self._hash = hashlib.sha256()
         self._finished: tuple[str, int] | None = None
         try:
             with disk_errors(self.path):
+                folder.mkdir(mode=0o700)
+                folder.chmod(0o700)
                 self._file: int | None = _open_private_file(self.path)
         except BaseException:
             self._file = None
@@ -297,15 +303,16 @@ class StagedArtifact:
     def discard(self) -> None:
         """Remove it; nothing happens where it is already published or discarded."""
         self._close_file()
-        if self._owned_fd is not None:
+        if self._lock_fd is not None:
             _remove_tree(self.folder)
         self.release()
 
     def release(self) -> None:
         """Give up the ownership of the folder without removing it."""
-        owned_fd, self._owned_fd = self._owned_fd, None
-        if owned_fd is not None:
-            os.close(owned_fd)
+        lock_fd, self._lock_fd = self._lock_fd, None
+        if lock_fd is not None:
+            _lock_of(self.folder).unlink(missing_ok=True)
+            os.close(lock_fd)
 
     def __enter__(self) -> StagedArtifact:
         """Return itself."""
@@ -330,6 +337,11 @@ def _version_of(folder: Path) -> int:
     """Return the version whose folder this is; 0 where it is none."""
     digits = folder.name[1:]
     return int(digits) if folder.name[:1] == "v" and digits.isdecimal() and folder.is_dir() else 0
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return the lock of a staging folder: a file, since NFS locks only what is open to write."""
+    return folder.with_name(folder.name + _LOCK)
 
 
 def _open_private_file(path: Path) -> int:

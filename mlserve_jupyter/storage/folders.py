@@ -1,7 +1,7 @@
 """Folders and files that nobody else may read, and whose changes are on the disk when they say so.
 
-Also how one process knows that another one, which owns a folder or a file, is gone: an owner holds
-an advisory lock (``flock``), which the operating system releases however the process ends. Unlike
+Also how one process knows that another one, which owns a file, is gone: an owner holds an advisory
+lock (``flock``), which the operating system releases however the process ends. Unlike
 a process id, it cannot be mistaken for that of a later process, or of another container.
 """
 
@@ -73,9 +73,9 @@ def open_and_own(path: Path, flags: int) -> int | None:
     Parameters
     ----------
     path
-        A file or a folder.
+        A file.
     flags
-        Of ``os.open``; a new file gets mode 0600.
+        Of ``os.open``, to write; a new file gets mode 0600.
 
     Returns
     -------
