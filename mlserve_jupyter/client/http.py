@@ -187,7 +187,8 @@ class Client:
         answer = self.call(name, encode_body(data), version=version, method=method)
         described = self._known_version(answer.model, answer.version)
         spec = described.signature.outputs.get(method or described.method)
-        return decode_predictions(msgspec.json.decode(answer.predictions), spec)
+        value = msgspec.json.decode(answer.predictions)
+        return value if spec is None else decode_predictions(value, spec)
 
     def predictions(
         self, name: str, *, limit: int = 100, version: int | None = None

@@ -5,39 +5,72 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import SimpleCompletion, context_matcher
 
 from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.magics.arguments import Argument, Usage
 from mlserve_jupyter.magics.sampling import is_rows
 from mlserve_jupyter.magics.subcommands import SUBCOMMANDS
 
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+    from IPython.core.interactiveshell import InteractiveShell
+
+IDENTIFIER = "mlserve"
 SERVER_TIMEOUT_S = 0.5
 
 log = logging.getLogger(__name__)
 
 
-def complete(event: Any, namespace: Mapping[str, Any]) -> list[str]:
-    """Answer IPython's completer.
+def install(shell: InteractiveShell) -> None:
+    """Have IPython's completer ask here too; again, where the extension is loaded again."""
+
+    @context_matcher(identifier=IDENTIFIER)  # type: ignore[untyped-decorator]
+    def matcher(context: CompletionContext) -> SimpleMatcherResult:
+        offered = complete(context.text_until_cursor, context.token, shell.user_ns)
+        found = [text for text in offered if text.startswith(context.token)]
+        # What is offered here is all that makes sense there, so that Python's names stay away.
+        return {
+            "completions": [SimpleCompletion(text) for text in found],
+            "matched_fragment": context.token,
+            "ordered": False,
+            "suppress": bool(found),
+            "do_not_suppress": set(),
+        }
+
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [
+        each for each in matchers if getattr(each, "matcher_identifier", "") != IDENTIFIER
+    ]
+    matchers.append(matcher)
+
+
+def complete(line: str, word: str, namespace: Mapping[str, Any]) -> list[str]:
+    """List what may stand where the cursor is, whether or not it begins like ``word``.
 
     Parameters
     ----------
-    event
-        IPython's completion event, which has no type; its ``text_until_cursor`` is the line so
-        far, and its ``symbol`` the word that is completed.
+    line
+        The line up to the cursor.
+    word
+        What of it is completed.
     namespace
         The notebook's variables.
     """
-    words = event.text_until_cursor.split()[1:]
-    if not event.text_until_cursor[-1:].isspace() and words:
+    words = line.split()
+    if not words or words.pop(0) != "%mlserve":
+        return []
+    if words and not line[-1:].isspace():
         words.pop()
     if not words:
         return list(SUBCOMMANDS)
     if words[0] not in SUBCOMMANDS:
         return []
     usage = SUBCOMMANDS[words[0]].usage
-    if event.symbol.startswith("-"):
-        given = {word.partition("=")[0] for word in words}
+    if word.startswith("-"):
+        given = {each.partition("=")[0] for each in words}
         return [a.name for a in usage.arguments if a.is_option and a.name not in given]
     argument = _argument_at_cursor(usage, words[1:])
     return [] if argument is None else _values(argument, namespace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import no_var_expand
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def load(shell: InteractiveShell) -> None:
     """Register the magic and its completion, and have the server get ready for a deploy."""
-    from mlserve_jupyter.magics.completion import complete
+    from mlserve_jupyter.magics.completion import install
 
     def mlserve(line: str) -> Any:
         """Serve the models of this notebook; ``%mlserve`` alone lists the subcommands."""
@@ -29,10 +30,7 @@ def load(shell: InteractiveShell) -> None:
     # A dict literal in a line is Python, and not a variable to be filled in.
     register: Any = shell.register_magic_function  # its type hints are those of a decorator
     register(no_var_expand(mlserve), magic_kind="line", magic_name="mlserve")
-    set_hook: Any = shell.set_hook  # it has no type hints
-    set_hook(
-        "complete_command", lambda _, event: complete(event, shell.user_ns), str_key="%mlserve"
-    )
+    install(shell)
     threading.Thread(target=_warm, name="mlserve-warm", daemon=True).start()
 
 
@@ -70,12 +68,14 @@ def _warm() -> None:
 
 
 def _likely_modules() -> list[str]:
-    """Name the parts of the libraries in use, which the models of this notebook will need."""
+    """Name the modules that the models of this notebook will need, as far as one can tell."""
     loaded = [
         name
         for name in list(sys.modules)
-        if name.count(".") <= 1 and name.partition(".")[0] == "sklearn" and "._" not in name
+        if name.startswith("sklearn.") and name.count(".") == 1 and "._" not in name
     ]
-    if not loaded:
-        return ["sklearn"]
-    return [*sorted(loaded), *(name for name in ("pandas",) if name in sys.modules)]
+    if loaded:
+        return [*sorted(loaded), *(["pandas"] if "pandas" in sys.modules else [])]
+    # Nothing has been fitted yet: what most notebooks come to use.
+    wanted = ("sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline")
+    return [*wanted, "pandas"] if find_spec("sklearn") else []

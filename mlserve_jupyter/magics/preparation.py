@@ -16,6 +16,7 @@ from mlserve_jupyter.errors import MLServeError, NotServable, SampleUnusable
 from mlserve_jupyter.magics.sampling import (
     FoundSample,
     check_sample,
+    feature_names,
     find_sample,
     head,
     n_rows,
@@ -94,23 +95,23 @@ def prepare(
                 f"This {type(obj).__name__} is not fitted: call its `fit` first, then deploy."
             ) from error
         raise
-    rows = choose_rows(found.data)
-    inputs = infer_inputs(found.data, obj)
+    inputs = infer_inputs(found.data, feature_names(obj))
+    rows = choose_rows(found.data, inputs)
     answers = _Answers(obj, rows)
     answers.ask(method)
     for other in methods:
         if other != method:
             answers.try_to_ask(other)
-    example = encode_body(head(rows, 1))
+    example = encode_body(head(rows, 1), inputs)
     if len(example) <= _MAX_EXAMPLE_BYTES:
-        inputs = replace(inputs, example=msgspec.json.decode(example))
+        inputs = replace(inputs, example=_by_name(msgspec.json.decode(example)))
     signature = Signature(inputs, answers.outputs)
     return Prepared(
         method=method,
         methods=list(answers.outputs),
         signature=signature,
         sample=Sample(
-            body=msgspec.Raw(encode_body(rows)),
+            body=msgspec.Raw(encode_body(rows, inputs)),
             answers=answers.encoded,
             deterministic=answers.deterministic,
         ),
@@ -205,6 +206,18 @@ def _is_unfitted(obj: Any) -> bool:
     except Exception:  # not an estimator at all
         return False
     return False
+
+
+def _by_name(body: dict[str, Any]) -> dict[str, Any]:
+    """Write the rows of a frame, any values, as records, which are easier to read."""
+    split = body.get("dataframe_split")
+    if split is None:
+        return body
+    return {
+        "dataframe_records": [
+            dict(zip(split["columns"], row, strict=True)) for row in split["data"]
+        ]
+    }
 
 
 def _modules(signature: Signature) -> list[str]:

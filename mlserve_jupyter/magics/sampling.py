@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from mlserve_jupyter.errors import SampleUnusable
@@ -44,7 +45,7 @@ class FoundSample:
 class _Expected:
     """What an estimator says of its input."""
 
-    names: list[Any] | None
+    names: list[str] | None
     n_features: int | None
 
 
@@ -132,16 +133,24 @@ def n_rows(data: Any) -> int | None:
     return len(data) if isinstance(data, list | tuple) else None
 
 
-def _expected(model: Any) -> _Expected:
+def feature_names(model: Any) -> list[str] | None:
+    """Return the names of the columns that an estimator was fitted on, where it knows them."""
     try:
         names = getattr(model, "feature_names_in_", None)
-        n_features = getattr(model, "n_features_in_", None)
     except Exception:  # a property of a user's class may raise anything
-        return _Expected(None, None)
+        return None
+    return None if names is None else list(names)
+
+
+def _expected(model: Any) -> _Expected:
+    names = feature_names(model)
     if names is not None:
-        names = list(names)
         return _Expected(names, len(names))
-    return _Expected(None, int(n_features) if n_features is not None else None)
+    try:
+        n_features = getattr(model, "n_features_in_", None)
+    except Exception:  # as above
+        return _Expected(None, None)
+    return _Expected(None, int(n_features) if isinstance(n_features, Integral) else None)
 
 
 def _candidates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pprint import pformat
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
@@ -116,16 +117,17 @@ def snippet_of(
     """
     query = {name: value for name, value in (("version", version), ("method", method)) if value}
     url = urljoin(server_url, described.predict_path) + (f"?{urlencode(query)}" if query else "")
-    body = json.dumps(example_body(described.signature.inputs))
+    body = example_body(described.signature.inputs)
     curl = (
         f"curl -s {shlex.quote(url)} \\\n"
         '  -H "Authorization: token $JUPYTER_TOKEN" \\\n'
         "  -H 'Content-Type: application/json' \\\n"
-        f"  -d {shlex.quote(body)}"
+        f"  -d {shlex.quote(json.dumps(body))}"
     )
+    literal = pformat(body, width=88, sort_dicts=False).replace("\n", "\n       ")
     python = (
         "import json, os, urllib.request\n\n"
-        f"body = json.loads({body!r})\n"
+        f"body = {literal}\n"
         "request = urllib.request.Request(\n"
         f"    {url!r},\n"
         "    data=json.dumps(body).encode(),\n"
