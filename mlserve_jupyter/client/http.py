@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -292,7 +293,9 @@ def connect(target: str | None = None) -> Client:
 
 @lru_cache(maxsize=8)
 def _client(connection: Connection) -> Client:
-    return Client(connection)
+    client = Client(connection)
+    atexit.register(client.close)
+    return client
 
 
 class _Counted:

@@ -117,7 +117,7 @@ def _is_servable(value: Any) -> bool:
     """Whether a variable is offered for a deploy; of functions only the notebook's own are."""
     from mlserve_jupyter.artifacts.methods import servable_methods
 
-    if isinstance(value, type | ModuleType):
+    if isinstance(value, type | ModuleType) or is_rows(value):
         return False
     methods = servable_methods(value)
     if list(methods) == ["__call__"]:

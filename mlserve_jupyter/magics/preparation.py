@@ -19,6 +19,7 @@ from mlserve_jupyter.magics.sampling import (
     feature_names,
     find_sample,
     head,
+    is_rows,
     n_rows,
 )
 
@@ -173,7 +174,7 @@ def _methods(obj: Any, method: str | None) -> tuple[list[str], str]:
             f"{obj.__name__} is a class: make an instance, fit it and deploy that, such as "
             f"`clf = {obj.__name__}().fit(X, y)`."
         )
-    methods = list(servable_methods(obj))
+    methods = [] if is_rows(obj) else list(servable_methods(obj))
     if method is not None:
         if method in methods:
             return methods, method

@@ -74,7 +74,7 @@ def find_sample(model: Any, method: str, namespace: Mapping[str, Any]) -> FoundS
         if tried == _MAX_TRIED:
             break
         tried += 1
-        if refusal(model, method, data) is None:
+        if _answers_row_by_row(model, method, data):
             return FoundSample(data, source.format(name=name))
     if expected.n_features is None:
         raise SampleUnusable(
@@ -115,6 +115,24 @@ def refusal(model: Any, method: str, data: Any) -> str | None:
         except Exception as error:  # whatever a user's model raises is its answer
             return _first_line(error)
     return None
+
+
+def _answers_row_by_row(model: Any, method: str, data: Any) -> bool:
+    """Whether a method takes a few rows and gives one answer for each.
+
+    A text vectorizer also takes a DataFrame, whose column names it reads as texts.
+    """
+    width = data.shape[1] if len(getattr(data, "shape", ())) == 2 else 0
+    few = head(data, _TRIED_ROWS if width != _TRIED_ROWS else _TRIED_ROWS - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            answer = getattr(model, method)(few)
+        except Exception:  # it does not fit, whatever a user's model says
+            return False
+    if isinstance(answer, tuple) and answer:
+        answer = answer[0]
+    return n_rows(answer) in (None, n_rows(few))
 
 
 def head(data: Any, rows: int) -> Any:

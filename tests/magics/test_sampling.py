@@ -75,6 +75,15 @@ def test_texts_are_found_by_trying_variables_with_the_names_of_inputs() -> None:
     assert found.data is texts
 
 
+@pytest.mark.parametrize("n_columns", [1, 2, 3])
+def test_a_frame_is_not_taken_for_texts(n_columns: int) -> None:
+    texts = ["good wine", "bad wine", "good cheese", "bad cheese"]
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    columns = [f"c{number}" for number in range(n_columns)]
+    namespace = {"X_train": pd.DataFrame(1.0, index=range(6), columns=columns), "texts": texts}
+    assert find_sample(model, "predict", namespace).data is texts
+
+
 def test_a_variable_that_the_model_refuses_is_passed_over() -> None:
     words = pd.DataFrame({"colour": ["red", "white", "red"]})
     model = make_pipeline(

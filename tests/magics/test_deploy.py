@@ -1,0 +1,302 @@
+"""Deploying from a notebook's namespace to a real server, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import mlserve_jupyter as mlserve
+from mlserve_jupyter.errors import (
+    InvalidName,
+    InvalidRequest,
+    InvalidUsage,
+    NotebookError,
+    NotPicklable,
+    NotServable,
+    RequestFailed,
+    SampleUnusable,
+    VersionNotFound,
+)
+from mlserve_jupyter.magics.magic import run
+from tests.live import LiveServer
+
+X_train = pd.DataFrame({"a": np.arange(8.0), "b": np.arange(8.0)[::-1]})
+Y = np.array([0, 1] * 4)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def server(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> LiveServer:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(live_server.runtime_dir))
+    monkeypatch.setenv("JPY_PARENT_PID", str(live_server.process.pid))
+    return live_server
+
+
+@pytest.fixture
+def namespace() -> dict[str, Any]:
+    return {"clf": LogisticRegression().fit(X_train, Y), "X_train": X_train, "y": Y}
+
+
+def test_the_magic_finds_name_and_sample_and_says_so(namespace: dict[str, Any]) -> None:
+    deployed = run("deploy clf", namespace)
+    assert deployed.name == "clf"
+    assert deployed.url.endswith("/mlserve/api/v1/predict/clf")
+    shown = repr(deployed)
+    assert "the DataFrame `X_train`" in shown
+    assert "8 rows answered exactly as in the notebook" in shown
+    np.testing.assert_array_equal(
+        run("predict clf X_train", namespace), namespace["clf"].predict(X_train)
+    )
+
+
+def test_the_function_finds_the_variables_of_its_caller() -> None:
+    Local_model = LogisticRegression().fit(X_train, Y)
+    deployed = mlserve.deploy(Local_model)
+    assert deployed.name == "local_model"
+    assert "local_model, after the variable Local_model" in repr(deployed)
+    assert deployed.source == "the DataFrame `X_train`"
+
+
+def test_the_same_name_makes_the_next_version(namespace: dict[str, Any]) -> None:
+    first = run("deploy clf --name next --note 'the first'", namespace)
+    second = run("deploy clf --name next", namespace)
+    assert second.version == first.version + 1
+    model = run("show next", namespace)
+    assert [version.version for version in model.versions] == [second.version, first.version]
+    assert "the first" in repr(model)
+
+
+def test_the_snippets_work_as_they_are(
+    namespace: dict[str, Any], server: LiveServer, tmp_path: Path
+) -> None:
+    run("deploy clf --name snippet", namespace)
+    snippet = run("snippet snippet --method predict_proba", namespace)
+    expected = namespace["clf"].predict_proba(X_train.head(1)).tolist()
+    env = {**os.environ, "JUPYTER_TOKEN": server.token}
+    python = subprocess.run(
+        [sys.executable, "-c", snippet.python], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert python.stdout.strip() == str(expected), python.stderr
+    shell = subprocess.run(
+        ["bash", "-c", snippet.curl], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(shell.stdout)["predictions"] == expected
+
+
+def test_a_text_pipeline_and_a_function_deploy(namespace: dict[str, Any]) -> None:
+    texts = ["good wine", "bad wine", "good cheese", "bad cheese"]
+    namespace["texts"] = texts
+    namespace["reader"] = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(
+        texts, [1, 0, 1, 0]
+    )
+    assert run("deploy reader", namespace).source == "the variable `texts`"
+    assert run("predict reader texts[:2]", namespace).tolist() == [1, 0]
+    exec("def double(rows):\n    return rows * 2", namespace)
+    run("deploy double --sample X_train", namespace)
+    pd.testing.assert_frame_equal(run("predict double X_train", namespace), X_train * 2)
+
+
+def test_a_class_of_the_notebook_is_said_to_travel(namespace: dict[str, Any]) -> None:
+    source = (
+        "import numpy as np\n"
+        "class Threshold:\n"
+        "    def predict(self, X):\n"
+        "        return np.asarray(X)[:, 0] > 3\n"
+        "threshold = Threshold()"
+    )
+    namespace["__name__"] = "__main__"
+    exec(source, namespace)
+    deployed = run("deploy threshold --sample X_train", namespace)
+    assert "Threshold, from this notebook" in repr(deployed)
+    assert run("predict threshold X_train", namespace).tolist() == [False] * 4 + [True] * 4
+
+
+def test_answers_that_are_random_are_verified_by_shape_and_it_is_said(
+    namespace: dict[str, Any],
+) -> None:
+    exec(
+        "import numpy as np\ndef dice(rows):\n    return np.random.random(len(rows))",
+        namespace,
+    )
+    deployed = run("deploy dice --sample X_train", namespace)
+    assert "when it is called again" in " ".join(deployed.warnings)
+
+
+def test_a_method_that_fails_on_the_sample_is_left_out_and_it_is_said(
+    namespace: dict[str, Any],
+) -> None:
+    source = (
+        "class Half:\n"
+        "    def predict(self, X): return X['a'].tolist()\n"
+        "    def transform(self, X): raise RuntimeError('not today')\n"
+        "half = Half()"
+    )
+    namespace["__name__"] = "__main__"
+    exec(source, namespace)
+    deployed = run("deploy half --sample X_train", namespace)
+    assert deployed.answer.version.methods == ["predict"]
+    assert "`transform` is left out" in " ".join(deployed.warnings)
+    assert "not today" in " ".join(deployed.warnings)
+
+
+def test_without_verification_it_is_said(namespace: dict[str, Any]) -> None:
+    deployed = run("deploy clf --name unverified --no-verify", namespace)
+    assert "nothing (deployed with --no-verify)" in repr(deployed)
+
+
+def test_columns_beyond_the_models_can_be_dropped(namespace: dict[str, Any]) -> None:
+    run("deploy clf --name strict", namespace)
+    with pytest.raises(RequestFailed, match="c"):
+        run("predict strict X_train.assign(c=1)", namespace)
+    run("deploy clf --name lenient --extra-columns drop", namespace)
+    assert len(run("predict lenient X_train.assign(c=1)", namespace)) == 8
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "said"),
+    [
+        ("deploy clf --name 'Not a name'", InvalidName, "'Not a name' is not a name"),
+        ("deploy y", NotServable, "A ndarray has no method to serve"),
+        ("deploy LogisticRegression", NotServable, "LogisticRegression is a class"),
+        ("deploy unfitted", NotServable, "not fitted"),
+        ("deploy locked", NotPicklable, "attribute `lock`: a thread lock"),
+        ("deploy clf --sample y", SampleUnusable, "does not fit"),
+        ("deploy clf --sample X_train[['a']]", SampleUnusable, "does not fit"),
+        ("deploy clf --method fit", NotServable, "no method `fit`"),
+        ("deploy clf --method score_them", NotServable, "it has predict, predict_proba"),
+        ("deploy clf --runtime onnx", RequestFailed, "onnx|compiled"),
+        ("deploy [clf][0].set_params()[0]", NotebookError, "cannot be evaluated"),
+        ("deploy dict(a=clf)['a'].__class__()", InvalidName, "--name"),
+        ("show no-such-model", RequestFailed, "no-such-model"),
+        ("predict no-such-model X_train", RequestFailed, "no-such-model"),
+        ("deploy clf --to nowhere", NotebookError, "not the URL of a server"),
+        ("logs no-such-model", RequestFailed, "no-such-model"),
+        ("logs clf --limit 0", InvalidRequest, "limit must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    namespace: dict[str, Any], line: str, error: type[Exception], said: str
+) -> None:
+    namespace["LogisticRegression"] = LogisticRegression
+    namespace["unfitted"] = LogisticRegression()
+    namespace["locked"] = LogisticRegression().fit(X_train, Y)
+    namespace["locked"].lock = threading.Lock()
+    with pytest.raises(error, match=said) as caught:
+        run(line, namespace)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_needs_its_process_is_refused_and_leaves_nothing(
+    namespace: dict[str, Any],
+) -> None:
+    namespace["__name__"] = "__main__"
+    exec(
+        "import os\nHOME = os.getpid()\n"
+        "class Homesick:\n"
+        "    def __init__(self): self.home = os.getpid()\n"
+        "    def predict(self, X): return [self.home == os.getpid()] * len(X)\n"
+        "homesick = Homesick()",
+        namespace,
+    )
+    with pytest.raises(RequestFailed) as caught:
+        run("deploy homesick --sample X_train", namespace)
+    assert caught.value.server_code == "verification_failed"
+    assert "homesick" not in [model.name for model in run("list", namespace)]
+
+
+def test_logs_are_a_frame_with_inputs_and_outputs(namespace: dict[str, Any]) -> None:
+    run("deploy clf --name logged", namespace)
+    run("predict logged X_train[:3]", namespace)
+    run("predict logged X_train[:2] --method predict_proba", namespace)
+    calls = run("logs logged", namespace)
+    assert calls["method"].tolist() == ["predict_proba", "predict"]
+    assert calls["n_rows"].tolist() == [2, 3]
+    assert calls["outputs"][1] == namespace["clf"].predict(X_train[:3]).tolist()
+    assert len(run("logs logged --limit 1", namespace)) == 1
+    assert calls.attrs["lost"] == 0
+
+
+def test_archiving_asks_first(namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run("deploy clf --name old", namespace)
+    run("deploy clf --name old", namespace)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert "Nothing of old" in repr(run("archive old", namespace))
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert "Archived version 2 of old; version 1 answers now." in repr(
+        run("archive old --version 2", namespace)
+    )
+    with pytest.raises(VersionNotFound, match="no version 9: there are 1, 2"):
+        run("archive old --version 9", namespace)
+
+
+def test_where_nobody_can_be_asked_archiving_wants_a_yes(
+    namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(question: str) -> str:
+        raise EOFError
+
+    run("deploy clf --name older", namespace)
+    monkeypatch.setattr("builtins.input", refuse)
+    with pytest.raises(InvalidUsage, match="--yes"):
+        run("archive older", namespace)
+    assert "no version answers now" in repr(run("archive older --yes", namespace))
+
+
+def test_what_is_shown_is_text_and_never_html(namespace: dict[str, Any]) -> None:
+    note = "<img src=x onerror=alert(1)>"
+    deployed = run(f'deploy clf --name inert --note "{note}"', namespace)
+    model = run("show inert", namespace)
+    for shown in (deployed, model, run("list", namespace), run("snippet inert", namespace)):
+        assert "<img" not in shown._repr_html_()
+        bundle = shown._repr_mimebundle_()
+        assert set(bundle) == {"text/plain", "text/html"}
+    assert "&lt;img" in model._repr_html_()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    shell.extension_manager.load_extension("mlserve_jupyter")
+    yield shell
+    shell.history_manager.end_session()
+    InteractiveShell.clear_instance()
+
+
+def test_tab_offers_the_models_of_the_server(
+    shell: InteractiveShell, namespace: dict[str, Any]
+) -> None:
+    from IPython.core.completer import provisionalcompleter
+
+    run("deploy clf --name tabbed", namespace)
+    with provisionalcompleter():
+        line = "%mlserve show tab"
+        assert [c.text for c in shell.Completer.completions(line, len(line))] == ["tabbed"]
+
+
+def test_an_outside_program_gets_the_notebooks_answers(
+    namespace: dict[str, Any], server: LiveServer
+) -> None:
+    deployed = run("deploy clf --name outside", namespace)
+    body = json.dumps({"instances": X_train.to_numpy().tolist()}).encode()
+    headers = {"Authorization": f"token {server.token}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(deployed.url, body, headers)) as response:
+        answer = json.load(response)
+    assert answer["predictions"] == namespace["clf"].predict(X_train).tolist()
