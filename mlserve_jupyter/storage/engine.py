@@ -174,8 +174,12 @@ def _open_sqlite(url: URL) -> Engine:
     )
     event.listen(engine, "connect", _set_up_sqlite_connection)
     event.listen(engine, "begin", _begin_sqlite)
-    with translated_errors(engine):
-        _turn_wal_on(engine)
+    try:
+        with translated_errors(engine):
+            _turn_wal_on(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
