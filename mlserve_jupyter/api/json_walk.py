@@ -48,6 +48,9 @@ def walk_body(body: bytes, layout: Layout) -> list[Any]:
         found = f"the keys {keys}" if envelope else "no key"
         raise InvalidBody(f"The body has {found}. {_ENVELOPE}")
     ((form, value),) = envelope.items()
+    if form == "inputs" and isinstance(value, dict) and layout.accepts_names:
+        rows = _columnar(value, layout)
+        return [row[0] for row in rows] if layout.shape == "items" else rows
     if form in ("instances", "inputs"):
         return _instances(_listed(value, form), layout)
     if not layout.accepts_names:
@@ -104,6 +107,28 @@ def _record(i: int, record: dict[str, Any], layout: Layout) -> list[Any]:
         )
     layout.positions(list(record), row=i)
     return [_value(i, j, record.get(name), layout) for j, name in enumerate(layout.names)]
+
+
+def _columnar(value: dict[str, Any], layout: Layout) -> list[list[Any]]:
+    """Turn ``{"a": [1, 3], "b": [2, 4]}`` into rows."""
+    if isinstance(value, Duplicated):
+        layout.refuse_columns(
+            f"column {value.key!r} came twice", value.key, "each column once", None
+        )
+    layout.positions(list(value))
+    lengths = {}
+    for name, column in value.items():
+        if not isinstance(column, list):
+            raise InvalidBody(f'"inputs" has {describe(column)} as column {name!r}: send a list.')
+        lengths[name] = len(column)
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name!r} {length}" for name, length in list(lengths.items())[:5])
+        raise InvalidBody(f'The columns of "inputs" differ in length: {shown}.')
+    n_rows = next(iter(lengths.values()), 0)
+    columns = [value.get(name, [None] * n_rows) for name in layout.names]
+    return [
+        [_value(i, j, column[i], layout) for j, column in enumerate(columns)] for i in range(n_rows)
+    ]
 
 
 def _split(value: Any, layout: Layout) -> list[list[Any]]:

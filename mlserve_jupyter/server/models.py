@@ -95,11 +95,14 @@ class ModelsResource(_ModelResource):
     async def post(self) -> None:
         """Deploy: verify what was uploaded, then publish it."""
         assert self._upload is not None
-        manifest, staged = await self._upload.finish()
         services = await self.platform.services()
-        deployed = await services.deployer.deploy(
-            await services.user(self.caller), manifest, staged
-        )
+        user = await services.user(self.caller)
+        try:
+            manifest, staged = await self._upload.finish()
+            deployed = await services.deployer.deploy(user, manifest, staged)
+        finally:
+            # Nothing half-made is left by the time the caller reads the answer.
+            await asyncio.to_thread(self._upload.discard)
         model = services.catalog.current.by_id(deployed.version.model_id)
         [described] = await self.describe(model)
         self.set_header("Location", f"{self.request.path}/{manifest.name}")

@@ -120,7 +120,7 @@ class _Record:
             load_ms=self.load_ms,
             predict_ms=self.predict_ms,
             total_ms=self.total_ms,
-            inputs=_inputs_as_json(self.request),
+            inputs=_inputs_as_json(self.request, self.status),
             outputs=self.outputs,
             error=self.error,
         )
@@ -275,11 +275,17 @@ def _method_of(version: ServedVersion, wanted: str | None) -> str:
     return wanted
 
 
-def _inputs_as_json(request: PredictRequest) -> bytes | None:
+def _inputs_as_json(request: PredictRequest, status: str) -> bytes | None:
     """Return the body for the log: JSON as it came, other text as a JSON string."""
-    if request.content_type.partition(";")[0].strip().lower() in ("", "application/json"):
+    if request.content_type.partition(";")[0].strip().lower() not in ("", "application/json"):
+        return msgspec.json.encode(request.body.decode("utf-8", "replace"))
+    if status == "ok":
         return request.body
-    return msgspec.json.encode(request.body.decode("utf-8", "replace"))
+    try:
+        msgspec.json.decode(request.body, type=msgspec.Raw)
+        return request.body.decode().encode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _splice(record: _Record, columns: list[str] | None) -> bytes:
