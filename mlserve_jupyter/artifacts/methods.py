@@ -25,7 +25,17 @@ _KNOWN = (
 
 _DATA_NAMES = frozenset({"X", "x", "raw_documents", "data", "inputs"})
 _NEVER = frozenset({"score", "partial_fit", "split", "aic", "bic", "perplexity", "gibbs", "cost"})
-_NEVER_PREFIXES = ("_", "fit", "set_", "get_", "staged_", "partial_", "reweight_", "build_")
+_NEVER_PREFIXES = (
+    "_",
+    "fit",
+    "set_",
+    "get_",
+    "staged_",
+    "partial_",
+    "reweight_",
+    "correct_",
+    "build_",
+)
 
 
 def servable_methods(obj: Any) -> list[str]:
