@@ -188,10 +188,12 @@ class IntegerCheck(ValueCheck):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Refused(describe(value))
         number = _whole(value)
-        if number is None:
+        if number is None and math.isfinite(value):
             raise Refused(describe(value))
-        if (self.low is not None and number < self.low) or (
-            self.high is not None and number > self.high
+        if (
+            number is None
+            or (self.low is not None and number < self.low)
+            or (self.high is not None and number > self.high)
         ):
             raise Refused(f"{describe(value)}, which is out of range")
         return number
