@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlserve_jupyter.version import __version__
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.show import show
     from mlserve_jupyter.magics.snippet import snippet
 
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

@@ -86,11 +86,13 @@ def start_server(
     env: Mapping[str, str] | None = None,
     command: Sequence[str] = ("-m", "jupyter_server"),
     interpreter: str = sys.executable,
+    before: Sequence[str] = (),
+    timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[LiveServer]:
     """Start ``jupyter server`` with data, runtime and notebook folders below ``folder``."""
     places = {name: folder / name for name in ("root", "runtime", "data", "config", "home")}
     for place in places.values():
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     port = free_port()
     full_env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY", "MLSERVE"))},
@@ -105,6 +107,7 @@ def start_server(
         process = subprocess.Popen(
             [
                 interpreter,
+                *before,
                 *command,
                 "--no-browser",
                 "--allow-root",
@@ -133,15 +136,15 @@ def start_server(
         full_env,
     )
     try:
-        wait_until_live(server)
+        wait_until_live(server, timeout_s)
         yield server
     finally:
         server.stop()
 
 
-def wait_until_live(server: LiveServer) -> None:
+def wait_until_live(server: LiveServer, timeout_s: float = START_TIMEOUT_S) -> None:
     """Wait until the server answers; fail with its log if it does not."""
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
             if (

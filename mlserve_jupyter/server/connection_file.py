@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlserve_jupyter import __version__
+from mlserve_jupyter.version import __version__
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
