@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -138,14 +139,16 @@ def is_local(module_name: str) -> bool:
     """Whether a module's file lies outside what is installed, such as beside the notebook.
 
     A worker has the kernel's interpreter and not the kernel's folder, so that it cannot import
-    such a module. A package that is installed in editable mode counts as installed; so does a
-    compiled module, which cannot travel by value.
+    such a module. Packages in editable mode and in folders of ``pip install --target`` count as
+    installed; so does a compiled module, which cannot travel by value.
     """
     file = getattr(sys.modules.get(module_name), "__file__", None)
     if not file or not file.endswith((".py", ".pyc")):
         return False
     path = os.path.realpath(file)
-    return not path.startswith(_installed_roots()) and not path.startswith(_editable_roots())
+    if path.startswith(_installed_roots()):
+        return False
+    return not (_is_install_target(module_name, path) or path.startswith(_editable_roots()))
 
 
 def _is_found(obj: Any, module_name: str) -> bool:
@@ -173,6 +176,13 @@ def _installed_roots() -> tuple[str, ...]:
     # Scripts and data of an environment are its whole prefix, under which a project may lie.
     roots -= {sys.prefix, sys.base_prefix, sysconfig.get_path("data")}
     return tuple(os.path.join(os.path.realpath(root), "") for root in roots)
+
+
+def _is_install_target(module_name: str, path: str) -> bool:
+    """Whether packages with their metadata lie in the folder from which a module was imported."""
+    is_package = os.path.basename(path).startswith("__init__.")
+    folder = Path(path).parents[module_name.count(".") + is_package]
+    return any(folder.glob("*.dist-info"))
 
 
 def _editable_roots() -> tuple[str, ...]:

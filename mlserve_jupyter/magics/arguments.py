@@ -18,6 +18,9 @@ Kind = Literal["text", "expression", "integer", "flag"]
 Completes = Literal["models", "servables", "frames", "nothing"]
 
 
+_VALUES = {"text": "TEXT", "expression": "PYTHON", "integer": "N"}
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument of a subcommand.
@@ -35,6 +38,8 @@ class Argument:
         The only values that a ``text`` argument may have; empty means any.
     completes
         What Tab offers for it, besides the choices.
+    value
+        The word for its value in a usage line; empty takes that of its kind.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Argument:
     kind: Kind = "text"
     choices: tuple[str, ...] = ()
     completes: Completes = "nothing"
+    value: str = ""
 
     @property
     def is_option(self) -> bool:
@@ -60,10 +66,10 @@ class Argument:
             return self.name
         if self.kind == "flag":
             return f"[{self.name}]"
-        return f"[{self.name} {'|'.join(self.choices) or self.key.upper()}]"
+        return f"[{self.name} {'|'.join(self.choices) or self.value or _VALUES[self.kind]}]"
 
 
-TARGET = Argument("--to", "URL of another server than the notebook's own.")
+TARGET = Argument("--to", "URL of another server than the notebook's own.", value="URL")
 
 
 @dataclass(frozen=True)

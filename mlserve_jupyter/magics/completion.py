@@ -11,6 +11,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.magics.arguments import Argument, Usage
+from mlserve_jupyter.magics.namespace import variables
 from mlserve_jupyter.magics.sampling import is_rows
 from mlserve_jupyter.magics.subcommands import SUBCOMMANDS
 
@@ -98,19 +99,10 @@ def _values(argument: Argument, namespace: Mapping[str, Any]) -> list[str]:
     if argument.completes == "models":
         return _models()
     if argument.completes == "servables":
-        return [name for name, value in _visible(namespace) if _is_servable(value)]
+        return [name for name, value in variables(namespace) if _is_servable(value)]
     if argument.completes == "frames":
-        return [name for name, value in _visible(namespace) if is_rows(value)]
+        return [name for name, value in variables(namespace) if is_rows(value)]
     return []
-
-
-def _visible(namespace: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """List the variables without IPython's own."""
-    return [
-        (name, value)
-        for name, value in list(namespace.items())
-        if not name.startswith("_") and name not in ("In", "Out", "exit", "quit", "get_ipython")
-    ]
 
 
 def _is_servable(value: Any) -> bool:

@@ -38,16 +38,18 @@ USAGE = Usage(
     "deploy",
     "Serve an object of this notebook as a REST endpoint.",
     (
-        Argument("OBJ", "The fitted model, or a function: Python.", "expression", (), "servables"),
-        Argument("--name", "The endpoint's name; without it that of the variable."),
+        Argument(
+            "OBJ", "The fitted model, or a function: Python.", "expression", completes="servables"
+        ),
+        Argument("--name", "The endpoint's name; without it that of the variable.", value="NAME"),
         Argument(
             "--sample",
             "Rows as the model takes them: Python; without it they are looked for.",
             "expression",
-            (),
-            "frames",
+            completes="frames",
+            value="FRAME",
         ),
-        Argument("--method", "The method that answers; without it predict."),
+        Argument("--method", "The method that answers; without it predict.", value="METHOD"),
         Argument("--runtime", "How the model is run.", choices=get_args(Runtime)),
         Argument("--format", "How the model is written.", choices=("auto", *get_args(Format))),
         Argument("--note", "A text that is kept with the version."),

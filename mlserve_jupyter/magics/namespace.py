@@ -11,6 +11,9 @@ from mlserve_jupyter.errors import InvalidName, NotebookError
 from mlserve_jupyter.magics.arguments import nearest
 from mlserve_jupyter.settings import check_name
 
+IPYTHONS_OWN = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
+"""Names that IPython puts into every notebook, besides those that begin with an underscore."""
+
 Namespace = Mapping[str, Any]
 """Variables by name; whatever a user's notebook holds, hence ``Any``."""
 
@@ -27,7 +30,7 @@ def evaluate(expression: str, namespace: dict[str, Any]) -> Any:
         return eval(compile(expression, "<%mlserve>", "eval"), namespace)
     except NameError as error:
         name = getattr(error, "name", None) or expression
-        visible = [name for name in namespace if not name.startswith("_")]
+        visible = [name for name, _ in variables(namespace)]
         raise NotebookError(
             f"There is no `{name}` in this notebook: run the cell that makes it"
             f"{nearest(name, visible) or '.'}"
@@ -38,6 +41,15 @@ def evaluate(expression: str, namespace: dict[str, Any]) -> Any:
         raise NotebookError(
             f"`{expression}` cannot be evaluated: {type(error).__name__}: {error}"
         ) from error
+
+
+def variables(namespace: Namespace) -> list[tuple[str, Any]]:
+    """List the notebook's own variables."""
+    return [
+        (name, value)
+        for name, value in list(namespace.items())
+        if not name.startswith("_") and name not in IPYTHONS_OWN
+    ]
 
 
 def of_caller(depth: int = 2) -> dict[str, Any]:

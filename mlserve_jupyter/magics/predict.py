@@ -17,7 +17,9 @@ USAGE = Usage(
             "DATA", "Rows as the model takes them: Python.", kind="expression", completes="frames"
         ),
         Argument("--version", "A version other than the default.", kind="integer"),
-        Argument("--method", "A method other than the default, such as predict_proba."),
+        Argument(
+            "--method", "A method other than the default, such as predict_proba.", value="METHOD"
+        ),
         TARGET,
     ),
 )

@@ -89,7 +89,7 @@ def prepare(
             found = find_sample(obj, method, namespace)
         else:
             check_sample(obj, method, sample)
-            found = FoundSample(sample, f"{type(sample).__name__} given with --sample")
+            found = FoundSample(sample, f"the {type(sample).__name__} that was given")
     except SampleUnusable as error:
         if _is_unfitted(obj):
             raise NotServable(

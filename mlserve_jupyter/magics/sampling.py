@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any
 
 from mlserve_jupyter.errors import SampleUnusable
+from mlserve_jupyter.magics.namespace import variables
 
 PREFERRED_NAMES = ("X_train", "X", "X_test", "X_valid", "X_val", "features", "data", "df", "texts")
 """Names that variables with inputs usually have, the best first."""
@@ -202,10 +203,8 @@ def _candidates(
 def _samples(namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Give the variables that hold rows, without IPython's own, each object once."""
     seen: set[int] = set()
-    for name, value in list(namespace.items()):
-        if name.startswith("_") or name in ("In", "Out") or id(value) in seen:
-            continue
-        if is_rows(value):
+    for name, value in variables(namespace):
+        if id(value) not in seen and is_rows(value):
             seen.add(id(value))
             yield name, value
 

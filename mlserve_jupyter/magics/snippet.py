@@ -21,7 +21,9 @@ USAGE = Usage(
     (
         Argument("NAME", "The model's name.", completes="models"),
         Argument("--version", "A version other than the default.", kind="integer"),
-        Argument("--method", "A method other than the default, such as predict_proba."),
+        Argument(
+            "--method", "A method other than the default, such as predict_proba.", value="METHOD"
+        ),
         TARGET,
     ),
 )

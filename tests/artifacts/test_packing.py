@@ -108,6 +108,20 @@ def test_modules_beside_the_notebook_travel_inside_the_artifact(
     assert not cloudpickle.list_registry_pickle_by_value()
 
 
+def test_packages_in_a_folder_of_installed_ones_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "target" / "far_models" / "linear"
+    package.mkdir(parents=True)
+    (package.parents[1] / "far_models-1.0.dist-info").mkdir()
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").write_text("class Far:\n    pass\n")
+    monkeypatch.syspath_prepend(package.parents[1])
+    packed = pack(importlib.import_module("far_models.linear").Far(), tmp_path)
+    assert (packed.format, packed.by_value) == ("joblib", ())
+    assert "far_models" in packed.modules
+
+
 @pytest.mark.parametrize("format", ["joblib", "cloudpickle", "skops"])
 def test_each_format_can_be_asked_for(tmp_path: Path, format: str) -> None:
     model = RandomForestClassifier(5, random_state=0).fit(X, Y)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mlserve_jupyter.errors import InvalidUsage
@@ -91,6 +93,14 @@ def test_every_subcommand_has_help_and_a_function_of_its_name(name: str) -> None
     assert found.usage.help.startswith(f"%mlserve {name}")
     assert all(argument.name in found.usage.help for argument in found.usage.arguments)
     assert found.usage.summary in overview()
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_every_subcommand_and_argument_is_documented(name: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "magics.md").read_text()
+    section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    assert f"%mlserve {name}" in section
+    assert all(argument.name in section for argument in SUBCOMMANDS[name].usage.arguments)
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
