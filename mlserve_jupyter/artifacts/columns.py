@@ -94,7 +94,7 @@ def json_column(values: Any, column: Column) -> list[Any]:
     """
     array = bare_array(values)
     try:
-        if column.dtype == "object" and array.dtype == object:
+        if array.dtype == object:
             return [_json_object(value, column) for value in array]
         listed = array_values(array)
     except NotRepresentable as error:
@@ -238,10 +238,10 @@ def _marker(value: Any) -> str | None:
 
 def _json_object(value: Any, column: Column) -> Any:
     marker = _marker(value)
-    if marker is not None and marker == column.missing:
-        return None
     if column.kind == "any" and column.item is None:
-        return to_tagged(value)
+        return None if marker is not None and marker == column.missing else to_tagged(value)
+    if marker is not None:
+        return None
     return scalar_value(value)
 
 

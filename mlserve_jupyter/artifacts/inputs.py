@@ -69,7 +69,8 @@ def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
         return pandas.DataFrame(block, columns=index, copy=False)
     # Without a dtype, pandas would make strings of objects.
     series = {
-        i: pandas.Series(array, dtype=array.dtype, copy=False) for i, array in enumerate(arrays)
+        i: pandas.Series(array, dtype=object, copy=False) if array.dtype == object else array
+        for i, array in enumerate(arrays)
     }
     frame = pandas.DataFrame(series)
     frame.columns = pandas.Index(index) if index is labels else index

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from mlserve_jupyter.api.signature import Column, InputSpec
-from mlserve_jupyter.artifacts.columns import bare_array, json_column, missing_mask, null_for_nan
+from mlserve_jupyter.artifacts.columns import (
+    bare_array,
+    describe_column,
+    json_column,
+    missing_mask,
+    null_for_nan,
+)
 from mlserve_jupyter.artifacts.wire import (
     NotRepresentable,
     array_values,
@@ -93,11 +99,13 @@ def as_array(items: Sequence[Any]) -> np.ndarray[Any, Any] | None:
 
 
 def _split(frame: Any, spec: InputSpec) -> dict[str, Any]:
-    columns = [json_column(frame.iloc[:, j], column) for j, column in enumerate(spec.columns)]
-    return {
-        "columns": [column.name for column in spec.columns],
-        "data": list(zip(*columns, strict=True)),
-    }
+    known = {column.name: column for column in spec.columns}
+    names = [str(label) for label in frame.columns]
+    columns = []
+    for j, name in enumerate(names):
+        values = frame.iloc[:, j]
+        columns.append(json_column(values, known.get(name) or describe_column(values, name)))
+    return {"columns": names, "data": list(zip(*columns, strict=True))}
 
 
 def _instances(sample: Any, spec: InputSpec) -> list[Any]:
@@ -159,19 +167,15 @@ def _telling_rows(sample: Any, spec: InputSpec) -> Iterator[int]:
     if spec.container == "sparse":
         yield from _sparse_ends(sample)
         return
-    columns = list(_columns(sample, spec))
-    for values, _ in columns:
-        missing = missing_mask(values)
-        if missing.any():
+    for values, column in _columns(sample, spec):
+        if column.nullable:
+            missing = missing_mask(values)
             yield int(missing.argmax())
-            if not missing.all():
-                yield int((~missing).argmax())
-    keys = [(_sort_key(values, column), column) for values, column in columns]
-    for key, _ in keys:
+            yield int(missing.argmin())
+    for values, column in _columns(sample, spec):
+        key = _sort_key(values, column)
         yield int(key.argmin())
-    for key, _ in keys:
         yield int(key.argmax())
-    for key, column in keys:
         if column.kind in ("category", "boolean"):
             yield from np.unique(key, return_index=True)[1][:_CATEGORY_ROWS].tolist()
 
