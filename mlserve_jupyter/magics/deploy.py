@@ -30,6 +30,7 @@ from mlserve_jupyter.magics.preparation import prepare
 from mlserve_jupyter.magics.progress import Progress
 from mlserve_jupyter.magics.show import verified_words
 from mlserve_jupyter.magics.snippet import TOKEN_HINT, Snippet, snippet_of
+from mlserve_jupyter.magics.warming import warm_in_background
 from mlserve_jupyter.settings import check_name
 
 ExtraColumns = Literal["refuse", "drop"]
@@ -233,6 +234,7 @@ def _deploy(
     _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
     name = check_name(name) if name is not None else model_name(variable or "")
     client = connect(to)
+    warm_in_background(to)
     prepared = prepare(obj, namespace, sample=sample, method=method)
     with tempfile.TemporaryDirectory(prefix="mlserve-") as folder, Progress(name) as progress:
         packed = pack(obj, Path(folder), format)

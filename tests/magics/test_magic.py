@@ -24,7 +24,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Interacti
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.delenv("MLSERVE_URL", raising=False)
-    monkeypatch.setattr(magic, "_warm", lambda: None)
+    monkeypatch.setattr(magic, "warm_in_background", lambda: None)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     shell.history_manager.enabled = False
