@@ -33,7 +33,7 @@ from mlserve_jupyter.errors import (
     VersionNotFound,
 )
 from mlserve_jupyter.magics.magic import run
-from tests.live import LiveServer
+from tests.live import LiveServer, start_server
 
 X_train = pd.DataFrame({"a": np.arange(8.0), "b": np.arange(8.0)[::-1]})
 Y = np.array([0, 1] * 4)
@@ -289,6 +289,21 @@ def test_tab_offers_the_models_of_the_server(
     with provisionalcompleter():
         line = "%mlserve show tab"
         assert [c.text for c in shell.Completer.completions(line, len(line))] == ["tabbed"]
+
+
+@pytest.mark.slow
+def test_behind_a_base_url_the_kernel_finds_its_server_all_the_same(
+    namespace: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = "--ServerApp.allow_unauthenticated_access=False"
+    with start_server(tmp_path, closed, base_url="/user/ann/") as server:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(server.runtime_dir))
+        monkeypatch.setenv("JPY_PARENT_PID", str(server.process.pid))
+        deployed = run("deploy clf", namespace)
+        assert deployed.url == server.url + "api/v1/predict/clf"
+        assert "/user/ann/mlserve/" in deployed.snippet.curl
+        expected = namespace["clf"].predict(X_train)
+        np.testing.assert_array_equal(run("predict clf X_train", namespace), expected)
 
 
 def test_an_outside_program_gets_the_notebooks_answers(
