@@ -92,7 +92,7 @@ class InputSpec:
         A predict body with one row of the sample, as JSON, for those who want to try it.
     order
         How the numbers lie in memory, ``C`` (row by row) or ``F`` (column by column): sums over
-        a row differ in the last bit between the two. Of a DataFrame, that of its one block.
+        a row differ in the last bit between the two. Of a DataFrame, that of its largest block.
     """
 
     container: Container

@@ -13,11 +13,15 @@ import numpy as np
 
 from mlserve_jupyter.api.signature import MAX_NAMED_FEATURES, Column, InputSpec
 from mlserve_jupyter.artifacts.columns import describe_column
+from mlserve_jupyter.artifacts.inputs import main_block
 from mlserve_jupyter.artifacts.sampling import as_array, choose_rows, encode_body
 from mlserve_jupyter.artifacts.wire import is_sparse
 from mlserve_jupyter.errors import SampleUnusable
 
 __all__ = ["choose_rows", "encode_body", "infer_inputs"]
+
+_MAX_AROUND_BLOCK = 64
+"""Frames with more columns beside their main block cost too much to rebuild around it."""
 
 
 def infer_inputs(sample: Any, feature_names: Sequence[str] | None = None) -> InputSpec:
@@ -82,7 +86,7 @@ def _infer_frame(frame: Any) -> InputSpec:
         shape=(None, n_columns),
         columns=columns,
         n_sample_rows=n_rows,
-        order=_frame_order(frame),
+        order=_frame_order(frame, columns),
     )
 
 
@@ -199,10 +203,9 @@ def _feature_names(n_columns: int, feature_names: Sequence[str] | None) -> list[
     return names
 
 
-def _frame_order(frame: Any) -> Literal["C", "F"]:
-    dtypes = set(frame.dtypes)
-    dtype = next(iter(dtypes))
-    if len(dtypes) > 1 or not isinstance(dtype, np.dtype) or dtype.kind not in "fiub":
+def _frame_order(frame: Any, columns: Sequence[Column]) -> Literal["C", "F"]:
+    block = main_block(columns)
+    if not block or frame.shape[1] - len(block) > _MAX_AROUND_BLOCK:
         return "F"
-    flags = frame.to_numpy().flags
+    flags = frame.iloc[:, block].to_numpy().flags
     return "C" if flags.c_contiguous and not flags.f_contiguous else "F"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -14,6 +15,8 @@ from mlserve_jupyter.artifacts.arrays import (
     build_elements,
     from_tagged,
 )
+
+_NUMERIC = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
 
 def build_input(spec: InputSpec, batch: InputBatch) -> Any:
@@ -63,24 +66,50 @@ def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
     if labels == list(range(len(labels))):
         index = pandas.RangeIndex(len(labels))
     arrays = [build_array(v, column) for v, column in zip(columns, spec.columns, strict=True)]
-    if spec.order == "C" and _is_one_block(arrays):
-        # One block that lies row by row, as a frame has it that was made of such an array.
-        block = np.ascontiguousarray(np.column_stack(arrays))
-        return pandas.DataFrame(block, columns=index, copy=False)
-    # Without a dtype, pandas would make strings of objects.
-    series = {
-        i: pandas.Series(array, dtype=object, copy=False) if array.dtype == object else array
-        for i, array in enumerate(arrays)
-    }
-    frame = pandas.DataFrame(series)
+    block = main_block(spec.columns) if spec.order == "C" else []
+    frame = (
+        _around_block(arrays, block)
+        if block
+        else pandas.DataFrame(_by_position(arrays), copy=False)
+    )
     frame.columns = pandas.Index(index) if index is labels else index
     return frame
 
 
-def _is_one_block(arrays: list[Any]) -> bool:
-    dtypes = {array.dtype for array in arrays}
-    dtype = next(iter(dtypes))
-    return len(dtypes) == 1 and isinstance(dtype, np.dtype) and dtype.kind in "fiub"
+def main_block(columns: Sequence[Column]) -> list[int]:
+    """Give the positions of the columns of a frame that lie together in its largest block.
+
+    pandas keeps columns of one numpy dtype in one block, whose order in memory is that of
+    ``InputSpec.order``. Empty where no two columns share a numeric dtype.
+    """
+    groups: dict[str, list[int]] = {}
+    for position, column in enumerate(columns):
+        if _NUMERIC.fullmatch(column.dtype):
+            groups.setdefault(column.dtype, []).append(position)
+    largest = max(groups.values(), key=len, default=[])
+    return largest if len(largest) > 1 else []
+
+
+def _around_block(arrays: list[Any], block: list[int]) -> Any:
+    """Build a frame whose main block lies row by row, as one has that was made of an array."""
+    import pandas
+
+    rows = np.ascontiguousarray(np.column_stack([arrays[position] for position in block]))
+    frame = pandas.DataFrame(rows, columns=block, copy=False)
+    others = _by_position(arrays)
+    for position in sorted(set(others) - set(block)):
+        frame.insert(position, position, others[position])
+    return frame
+
+
+def _by_position(arrays: list[Any]) -> dict[int, Any]:
+    import pandas
+
+    # Without a dtype, pandas would make strings of objects.
+    return {
+        i: pandas.Series(array, dtype=object, copy=False) if array.dtype == object else array
+        for i, array in enumerate(arrays)
+    }
 
 
 def _series(column: Column, values: list[Any]) -> Any:

@@ -167,7 +167,7 @@ def test_chosen_rows_hold_each_columns_ends_and_missing_values():
         np.random.default_rng(0).normal(size=300),
         np.random.default_rng(0).normal(size=(300, 3, 3)),
         np.array([["a", None]] * 299 + [["bb", 1]], dtype=object),
-        sparse.random_array((300, 9), rng=0, format="csc"),
+        sparse.csc_array(np.tri(300, 9)),
         sparse.coo_matrix(np.eye(300, 4)),
         pd.Series(["a"] * 300),
         ["a"] * 300,
