@@ -188,7 +188,10 @@ class Deployer:
     async def _keep_warm(self, worker: WorkerProcess, version: ServedVersion) -> list[str]:
         environment = self._workers.environment(version.interpreter)
         try:
+            modules = await worker.new_modules()
             await environment.adopt(worker, UNPUBLISHED, model_ref(version))
+            # The workers after this one, and the next deploy, find these libraries loaded.
+            self.warm_in_background(version.interpreter, modules)
         except MLServeError as error:
             log.warning("Version %s could not be warmed: %s", version.id, error)
             return [f"It is published, but could not be loaded ahead of the first call: {error}"]

@@ -21,6 +21,7 @@ from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import (
     PREFIX,
     Forget,
+    ListModules,
     Message,
     ModelRef,
     Open,
@@ -310,6 +311,11 @@ class WorkerProcess:
         if reply.is_new and key is not None:
             self.n_loads[key] = self.n_loads.get(key, 0) + 1
         return reply, body
+
+    async def new_modules(self) -> list[str]:
+        """Return the importable modules that it has loaded beyond those of its supervisor."""
+        reply, _ = await self.ask(ListModules())
+        return reply.modules
 
     async def kill(self, reason: str) -> None:
         """Kill it at once; ``reason`` is what its callers are told."""

@@ -24,7 +24,6 @@ from mlserve_jupyter.serving.processes import Reply, SupervisorProcess, WorkerPr
 from mlserve_jupyter.serving.protocol import (
     Call,
     Describe,
-    ListModules,
     Load,
     ModelRef,
     WorkerLimits,
@@ -166,9 +165,7 @@ class Environment:
             slot = self._add_slot(worker)
             self._slot_of[ref.key] = slot
             return
-        modules, _ = await worker.ask(ListModules())
         await worker.aclose()
-        await self.warm(modules.modules)
         await self.run(ref, Load(ref.key), self._settings.load_timeout_s)
 
     async def run(
