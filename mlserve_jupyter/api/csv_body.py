@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlserve_jupyter.api.layout import Layout
-from mlserve_jupyter.api.values import Refused
+from mlserve_jupyter.api.value_check import Refused
 from mlserve_jupyter.errors import InvalidBody, UnsupportedMediaType
 
 

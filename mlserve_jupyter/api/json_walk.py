@@ -7,7 +7,7 @@ from typing import Any
 
 from mlserve_jupyter.api.layout import Layout
 from mlserve_jupyter.api.strict_json import Duplicated, load_strictly
-from mlserve_jupyter.api.values import Refused, describe
+from mlserve_jupyter.api.value_check import Refused, describe
 from mlserve_jupyter.errors import InvalidBody
 
 FORMS = ("instances", "inputs", "dataframe_split", "dataframe_records")

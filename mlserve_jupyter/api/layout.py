@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
-from mlserve_jupyter.api.values import ValueCheck, check_of
+from mlserve_jupyter.api.value_check import ValueCheck
+from mlserve_jupyter.api.values import check_of
 from mlserve_jupyter.errors import SignatureMismatch
 
 ExtraColumns = Literal["refuse", "drop"]

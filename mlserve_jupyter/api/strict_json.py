@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from mlserve_jupyter.errors import InvalidBody
@@ -50,7 +49,7 @@ def load_strictly(body: bytes) -> Any:
             position=error.start,
         ) from None
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_object,
             parse_float=Real,
@@ -63,9 +62,10 @@ def load_strictly(body: bytes) -> Any:
             position=error.pos,
         ) from None
     except RecursionError:
-        raise InvalidBody(
-            f"The body is nested too deep; {MAX_DEPTH} levels are allowed.", max_depth=MAX_DEPTH
-        ) from None
+        raise _too_deep() from None
+    if is_deep(value):
+        raise _too_deep()
+    return value
 
 
 def count_keys(body: bytes) -> int:
@@ -75,11 +75,16 @@ def count_keys(body: bytes) -> int:
 
 def is_deep(value: Any) -> bool:
     """Tell whether a JSON value is nested deeper than :data:`MAX_DEPTH`."""
-    level: list[Any] = [value]
+    level: list[Any] = [value] if isinstance(value, (list, dict)) else []
     for _ in range(MAX_DEPTH + 1):
-        level = [item for parent in level for item in _children(parent)]
         if not level:
             return False
+        level = [
+            item
+            for parent in level
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(item, (list, dict))
+        ]
     return True
 
 
@@ -89,15 +94,8 @@ def plain(value: Any) -> Any:
     Raises
     ------
     ValueError
-        With the reason, for a number out of range, a lone surrogate, a duplicate key or too many
-        levels.
+        With the reason, for a number out of range, a lone surrogate or a duplicate key.
     """
-    if is_deep(value):
-        raise ValueError(f"more than {MAX_DEPTH} levels of nesting")
-    return _plain(value)
-
-
-def _plain(value: Any) -> Any:
     if isinstance(value, Real):
         if math.isinf(value):
             raise ValueError(f"the number {value.text}, which is out of range")
@@ -105,11 +103,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return checked_text(value)
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Duplicated):
         raise ValueError(f"an object with the key {value.key!r} twice")
     if isinstance(value, dict):
-        return {checked_text(key): _plain(item) for key, item in value.items()}
+        return {checked_text(key): plain(item) for key, item in value.items()}
     return value
 
 
@@ -128,10 +126,10 @@ def checked_text(text: str) -> str:
     return text
 
 
-def _children(parent: Any) -> Iterator[Any]:
-    if isinstance(parent, dict):
-        return iter(parent.values())
-    return iter(parent) if isinstance(parent, list) else iter(())
+def _too_deep() -> InvalidBody:
+    return InvalidBody(
+        f"The body is nested too deep; {MAX_DEPTH} levels are allowed.", max_depth=MAX_DEPTH
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,9 +147,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int | Real:
-    if len(text) > 400:
+    try:
+        return int(text)
+    except ValueError:
+        # More digits than Python reads; as a float it is out of every range.
         return Real(text)
-    return int(text)
 
 
 def _refuse_constant(name: str) -> Any:
