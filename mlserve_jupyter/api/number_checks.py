@@ -19,6 +19,8 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _FLOAT_BITS = re.compile(r"(?:float|[<>=]?f)(\d+)", re.IGNORECASE)
 _INTEGER_BITS = re.compile(r"(u?)int(\d+)|[<>=](u|i)(\d)", re.IGNORECASE)
+_DECIMAL = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
+_SHORT_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _LARGEST_FLOAT = {16: 65504.0, 32: 3.4028234663852886e38}
 
 
@@ -55,6 +57,10 @@ class FloatCheck(ValueCheck):
 
     def from_text(self, text: str) -> Any:
         """Convert a field such as ``1.5``, ``1e-3``, ``NaN`` or ``inf``."""
+        if self.limit is None and _DECIMAL.fullmatch(text):
+            number = float(text)
+            if math.isfinite(number):
+                return number
         stripped = text.strip()
         named = {"nan": "NaN", "inf": "Infinity", "infinity": "Infinity"}.get(
             stripped.lstrip("+-").lower()
@@ -105,6 +111,8 @@ class IntegerCheck(ValueCheck):
 
     def from_text(self, text: str) -> Any:
         """Convert a field such as ``3``, ``-3`` or ``3.0``."""
+        if _SHORT_INTEGER.fullmatch(text):
+            return self.admit(int(text))
         stripped = text.strip()
         try:
             if "_" in stripped:
