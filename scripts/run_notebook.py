@@ -53,7 +53,7 @@ async def run(url: str, path: str, token: str) -> None:
             await _run_cells(notebook, kernel)
         finally:
             kernel.close()
-            for cell in notebook.cells:
+            for cell in _code_cells(notebook):
                 cell.metadata["trusted"] = True
             saved = await server.put(
                 f"api/contents/{path}", json={"type": "notebook", "content": notebook}
@@ -62,12 +62,16 @@ async def run(url: str, path: str, token: str) -> None:
 
 
 async def _run_cells(notebook: nbformat.NotebookNode, kernel: WebSocketClientConnection) -> None:
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    cells = [cell for cell in _code_cells(notebook) if cell.source.strip()]
     for number, cell in enumerate(cells, 1):
         lines = cell.source.strip().splitlines()
         shown = next((line for line in lines if not line.startswith("#")), lines[0])
         print(f"      cell {number} of {len(cells)}: {shown[:70]}", flush=True)
         await asyncio.wait_for(_run_cell(cell, kernel), CELL_TIMEOUT_S)
+
+
+def _code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 async def _run_cell(cell: nbformat.NotebookNode, kernel: WebSocketClientConnection) -> None:

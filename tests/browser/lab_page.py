@@ -33,19 +33,21 @@ class LabPage:
     def open(self, notebook: str | None = None) -> None:
         """Open JupyterLab, with a notebook if one is named, and wait until it is usable."""
         path = "lab" if notebook is None else f"lab/tree/{notebook}"
-        self.page.goto(f"{self._url}{path}?token={self._token}&reset", timeout=START_TIMEOUT_MS)
+        self.page.goto(f"{self._url}{path}?token={self._token}", timeout=START_TIMEOUT_MS)
         expect(self.status_item).to_be_visible(timeout=START_TIMEOUT_MS)
         if notebook is not None:
             expect(self.cells.first).to_be_visible(timeout=START_TIMEOUT_MS)
-            kernel = self.page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator")
-            expect(kernel).to_have_attribute("data-status", "idle", timeout=START_TIMEOUT_MS)
+            kernel = self.page.locator("#jp-bottom-panel").get_by_text(re.compile(r"\| Idle$"))
+            expect(kernel).to_be_visible(timeout=START_TIMEOUT_MS)
 
     def run_all_cells(self) -> None:
-        """Run the notebook by the menu, and wait until its last cell has run."""
+        """Run the notebook by the menu, and wait until its last cell has run, or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
-        last = self.page.locator(".jp-CodeCell .jp-InputPrompt").last
-        expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=CELL_TIMEOUT_MS)
+        last = self.page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
+        has_run = last.filter(has_text=re.compile(r"\[\d+\]:"))
+        expect(has_run.or_(self.errors).first).to_be_visible(timeout=CELL_TIMEOUT_MS)
+        assert self.errors.all_inner_texts() == []
 
     def open_panel(self) -> None:
         """Open the side panel by the status item."""
