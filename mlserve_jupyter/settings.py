@@ -47,8 +47,10 @@ class Settings:
         starts an interpreter), or empty for what suits the platform: ``fork`` on Linux.
     worker_idle_s
         An environment without a call for so long gives its processes back.
-    max_queue_requests
-        Calls that may wait for one worker; more are answered with ``overloaded``.
+    max_queue_requests, max_queue_rows, max_queue_bytes
+        What may wait for one worker; more is answered with ``overloaded``.
+    max_batch_rows
+        Rows of the calls that a worker takes at once.
     log_buffer_rows, log_buffer_bytes, log_flush_s, log_max_value_bytes
         The prediction log's buffer, how often it is written, and the size above which inputs and
         outputs are left out of a row.
@@ -71,6 +73,9 @@ class Settings:
     worker_start_method: str = ""
     worker_idle_s: float = 900.0
     max_queue_requests: int = 1024
+    max_queue_rows: int = 1_000_000
+    max_queue_bytes: int = 256 * MIB
+    max_batch_rows: int = 256
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
     log_flush_s: float = 0.25
@@ -91,6 +96,9 @@ class Settings:
             "workers_per_environment",
             "worker_idle_s",
             "max_queue_requests",
+            "max_queue_rows",
+            "max_queue_bytes",
+            "max_batch_rows",
             "log_buffer_rows",
             "log_buffer_bytes",
             "log_flush_s",

@@ -47,6 +47,34 @@ class KillModel:
         return X[:, 0]
 
 
+class KillAny13:
+    """Kills its own process when any row is 13."""
+
+    def predict(self, X: Any) -> Any:
+        if (X == 13).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return X[:, 0]
+
+
+class FailsOn13(SumModel):
+    """Refuses a batch with a 13 in it."""
+
+    def predict(self, X: Any) -> Any:
+        if (X == 13).any():
+            raise ValueError("thirteen")
+        return super().predict(X)
+
+
+class CountingModel:
+    """Tells how many rows it has been asked for."""
+
+    n_rows = 0
+
+    def predict(self, X: Any) -> Any:
+        self.n_rows += len(X)
+        return [self.n_rows] * len(X)
+
+
 class GreedyModel:
     """Takes as many MiB as the first feature says: at once, or MiB by MiB when it is negative."""
 

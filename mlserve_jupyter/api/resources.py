@@ -37,6 +37,9 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         The largest absolute difference of a number; 0.0 means equal bit for bit.
     not_deterministic
         Methods that gave other answers when the kernel called them twice; compared by shape only.
+    row_by_row
+        Methods that gave the same answers, bit for bit, to single rows of the sample as to all of
+        it. Only calls of these may be answered together with others.
     load_ms, predict_ms
         What the fresh worker took.
     loaded_bytes
@@ -48,6 +51,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     methods: list[str] = []
     max_abs_difference: float = 0.0
     not_deterministic: list[str] = []
+    row_by_row: list[str] = []
     load_ms: float = 0.0
     predict_ms: float = 0.0
     loaded_bytes: int = 0

@@ -119,6 +119,15 @@ class MLServeApp(ExtensionApp):
     max_queue_requests = Int(
         _DEFAULTS.max_queue_requests, help="Calls that may wait for one worker."
     ).tag(config=True)
+    max_queue_rows = Int(
+        _DEFAULTS.max_queue_rows, help="Rows of all calls that may wait for one worker."
+    ).tag(config=True)
+    max_queue_bytes = Int(
+        _DEFAULTS.max_queue_bytes, help="Bytes of all calls that may wait for one worker."
+    ).tag(config=True)
+    max_batch_rows = Int(
+        _DEFAULTS.max_batch_rows, help="Rows of the calls that a worker takes at once."
+    ).tag(config=True)
     log_buffer_rows = Int(
         _DEFAULTS.log_buffer_rows, help="Calls that the prediction log's buffer holds."
     ).tag(config=True)

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mlserve_jupyter.api.compare import compare_answers
-from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import Verification
-from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import (
     ArtifactRejected,
     DeadlineExceeded,
@@ -30,19 +27,16 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.registry.registry import Registry
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
-from mlserve_jupyter.serving.predict import checked_json, model_ref
-from mlserve_jupyter.serving.processes import Reply, WorkerProcess
-from mlserve_jupyter.serving.protocol import Call, Load, ModelRef
+from mlserve_jupyter.serving.predict import model_ref
+from mlserve_jupyter.serving.processes import WorkerProcess
+from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.verify import Check
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings, check_name
 from mlserve_jupyter.storage.blobs import StagedArtifact
 from mlserve_jupyter.storage.users import User
 
 log = logging.getLogger(__name__)
-
-TOLERANCE = 1e-9
-"""Numbers may differ by this much, relative to the larger one or to 1 if that is more: threads of
-BLAS may add up in another order."""
 
 UNPUBLISHED = "unpublished"
 """The key of the artifact in the fresh worker, as long as the version has no id."""
@@ -166,7 +160,7 @@ class Deployer:
         worker = await environment.fresh_worker()
         try:
             verification = await asyncio.wait_for(
-                _Check(manifest, ref, worker).run(), self._settings.verify_timeout_s
+                Check(manifest, ref, worker).run(), self._settings.verify_timeout_s
             )
         except asyncio.TimeoutError:
             await worker.aclose()
@@ -196,91 +190,6 @@ class Deployer:
             log.warning("Version %s could not be warmed: %s", version.id, error)
             return [f"It is published, but could not be loaded ahead of the first call: {error}"]
         return []
-
-
-class _Check:
-    """One verification."""
-
-    def __init__(self, manifest: Manifest, ref: ModelRef, worker: WorkerProcess) -> None:
-        self._manifest = manifest
-        self._ref = ref
-        self._worker = worker
-        self._predict_ms = 0.0
-        self._max_abs_difference = 0.0
-
-    async def run(self) -> Verification:
-        """Load, and compare each method's answers on the sample."""
-        self._worker.introduce(self._ref)
-        loaded, _ = await self._ask(Load(self._ref.key), "be loaded")
-        sample = self._manifest.sample
-        loaded_only = Verification(
-            verified=False,
-            load_ms=loaded.load_ms,
-            loaded_bytes=loaded.loaded.get(self._ref.key, 0),
-        )
-        if sample is None:
-            return loaded_only
-        decoder = InputDecoder(self._manifest.signature.inputs, self._manifest.extra_columns)
-        batch = await asyncio.to_thread(decoder.decode, bytes(sample.body), "application/json")
-        for method, expected in sample.answers.items():
-            await self._compare(
-                method, batch, bytes(expected), sample.deterministic.get(method, True)
-            )
-        return msgspec.structs.replace(
-            loaded_only,
-            verified=True,
-            n_rows=batch.n_rows,
-            methods=list(sample.answers),
-            max_abs_difference=self._max_abs_difference,
-            not_deterministic=[m for m, same in sample.deterministic.items() if not same],
-            predict_ms=self._predict_ms,
-        )
-
-    async def _compare(
-        self, method: str, batch: InputBatch, expected: bytes, is_deterministic: bool
-    ) -> None:
-        reply, body = await self._ask(
-            Call(self._ref.key, method, batch), f"answer its sample with {method}"
-        )
-        self._predict_ms += reply.predict_ms
-        if not is_deterministic:
-            return
-        found = await asyncio.to_thread(
-            compare_answers, expected, checked_json(body, self._manifest.name)
-        )
-        if found.equal:
-            return
-        if found.max_difference > TOLERANCE:
-            raise VerificationFailed(
-                f"A fresh worker answers otherwise than the notebook: {method} gives {found.got} "
-                f"instead of {found.expected} at {found.where}. The usual reasons are a model that "
-                "depends on state of the notebook, or one that was fitted again meanwhile. "
-                "`--no-verify` deploys it all the same.",
-                method=method,
-                where=found.where,
-            )
-        self._max_abs_difference = max(self._max_abs_difference, found.max_abs_difference)
-
-    async def _ask(self, message: Load | Call, purpose: str) -> tuple[Reply, bytes]:
-        reply, body = await self._worker.ask(message, key=self._ref.key)
-        error = reply.error
-        if error is None:
-            return reply, body
-        interpreter = self._manifest.environment.interpreter
-        if error.kind == "missing_module":
-            raise EnvironmentUnusable(
-                f"The model needs the module {error.module!r}, which a fresh process of "
-                f"{interpreter} cannot import. Run `pip install {error.distribution}` there, or "
-                "define what it needs in the notebook, and deploy again.",
-                module=error.module,
-                interpreter=interpreter,
-            )
-        raised = VerificationFailed(
-            f"In a fresh process the model cannot {purpose}: {error.type}: {error.message}",
-            step=error.kind,
-        )
-        raised.traceback_text = error.traceback
-        raise raised
 
 
 @contextmanager

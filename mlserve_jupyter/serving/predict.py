@@ -23,10 +23,11 @@ from mlserve_jupyter.errors import (
     WorkerOutOfMemory,
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.processes import WorkerError
-from mlserve_jupyter.serving.protocol import Call, ModelRef
-from mlserve_jupyter.serving.workers import WorkerAnswer, WorkerPool
+from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
 
@@ -93,7 +94,7 @@ class _Record:
         self.queue_ms = self.load_ms = self.predict_ms = self.total_ms = 0.0
         self.outputs: bytes | None = None
 
-    def note_times(self, answer: WorkerAnswer) -> None:
+    def note_times(self, answer: Answer) -> None:
         """Take over what the call took."""
         self.queue_ms = answer.queue_ms
         self.load_ms = answer.reply.load_ms
@@ -159,12 +160,10 @@ class Predictor:
             record.method = _method_of(version, request.method)
             batch = await self._decode(version, request)
             record.n_rows = batch.n_rows
-            answer = await self.call(version, record.method, batch)
+            answer = await self.call(version, record.method, batch, len(request.body))
             record.note_times(answer)
-            if answer.reply.error is not None:
-                raise_worker_error(
-                    answer.reply.error, version_name(version), is_owner=request.is_owner
-                )
+            if answer.error is not None:
+                raise_worker_error(answer.error, version_name(version), is_owner=request.is_owner)
             record.outputs = checked_json(answer.body, version_name(version))
         except MLServeError as error:
             record.fail(error)
@@ -175,14 +174,19 @@ class Predictor:
         finally:
             record.total_ms = (time.perf_counter() - started) * 1e3
             self._log.append(record.finished())
-        return _splice(record, answer.reply.columns)
+        return _splice(record, answer.columns)
 
-    async def call(self, version: ServedVersion, method: str, batch: InputBatch) -> WorkerAnswer:
+    async def call(
+        self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
+    ) -> Answer:
         """Run a method of a version on checked input in the version's worker."""
-        return await self._workers.environment(version.interpreter).run(
+        return await self._workers.environment(version.interpreter).call(
             model_ref(version),
-            Call(version.id, method, batch),
+            method,
+            batch,
             self._settings.predict_timeout_s,
+            may_join=method in version.verification.row_by_row,
+            n_bytes=n_bytes,
         )
 
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:

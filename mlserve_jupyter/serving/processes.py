@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from mlserve_jupyter.api.signature import OutputSpec
 from mlserve_jupyter.errors import EnvironmentUnusable, MLServeError, WorkerDied, WorkerOutOfMemory
 from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import (
@@ -48,6 +47,22 @@ class WorkerError(msgspec.Struct, frozen=True):
     distribution: str | None = None
 
 
+class AnswerHead(msgspec.Struct, frozen=True):
+    """One call's part of a worker's answer.
+
+    Attributes
+    ----------
+    n_bytes
+        How much of the body is its own.
+    columns
+        Column names, where the predictions are a DataFrame.
+    """
+
+    n_bytes: int
+    columns: list[str] | None = None
+    error: WorkerError | None = None
+
+
 class Reply(msgspec.Struct, frozen=True):
     """A worker's answer, without its body.
 
@@ -59,18 +74,20 @@ class Reply(msgspec.Struct, frozen=True):
         Whether this message loaded the model.
     loaded
         Bytes of each model that the worker holds now, by key.
-    columns
-        Column names, where the answer is a DataFrame.
-    output
-        The description of the output, where that was asked for.
+    answers
+        One a call, in order.
+    row_by_row
+        Whether a row's answer was found not to depend on the rows beside it.
+    error
+        Why the model could not be loaded.
     """
 
     load_ms: float = 0.0
     predict_ms: float = 0.0
     is_new: bool = False
     loaded: dict[str, int] = {}
-    columns: list[str] | None = None
-    output: OutputSpec | None = None
+    answers: list[AnswerHead] = []
+    row_by_row: bool = False
     modules: list[str] = []
     error: WorkerError | None = None
 
@@ -152,7 +169,7 @@ class SupervisorProcess:
         worker_id = next(self._ids)
         try:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-            worker = WorkerProcess(self, worker_id, reader, writer)
+            worker = WorkerProcess(self, worker_id, ours, reader, writer)
             self._workers[worker_id] = worker
             await self._order({"do": "start", "worker": worker_id}, theirs)
         finally:
@@ -251,6 +268,7 @@ class WorkerProcess:
         self,
         parent: SupervisorProcess,
         worker_id: int,
+        sock: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -259,6 +277,7 @@ class WorkerProcess:
         self.n_loads: dict[str, int] = {}
         self._parent = parent
         self._id = worker_id
+        self._sock = sock
         self._reader = reader
         self._writer = writer
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -268,7 +287,15 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether it can be called."""
-        return not self._end.done() and not self._reader.at_eof()
+        if self._end.done() or self._reader.at_eof():
+            return False
+        try:
+            # The event loop may not have seen yet that the other end is closed.
+            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def introduce(self, model: ModelRef) -> None:
         """Tell it of a model, once."""

@@ -60,16 +60,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Call:
-    """Call ``method`` of a model that was introduced."""
+    """Call ``method`` of a model that was introduced, at once for all ``batches`` if it can be."""
 
     key: str
     method: str
-    batch: InputBatch
+    batches: tuple[InputBatch, ...]
 
 
 @dataclass(frozen=True)
-class Describe:
-    """Call ``method`` and describe what it gives instead of giving it."""
+class Compare:
+    """Call ``method``, and find out whether a row's answer depends on the rows beside it."""
 
     key: str
     method: str
@@ -96,7 +96,7 @@ class ListModules:
     """Name the importable modules that this worker has loaded beyond the supervisor's."""
 
 
-Message = Open | Load | Call | Describe | Forget | Rename | ListModules
+Message = Open | Load | Call | Compare | Forget | Rename | ListModules
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
-from mlserve_jupyter.artifacts.inputs import build_input
+from mlserve_jupyter.api.signature import InputBatch, InputSpec
+from mlserve_jupyter.artifacts.inputs import build_input, concat_batches
 from mlserve_jupyter.artifacts.loading import MissingModule, load, sha256_of
-from mlserve_jupyter.artifacts.outputs import describe_output, encode_output
+from mlserve_jupyter.artifacts.outputs import encode_output, split_output
+from mlserve_jupyter.serving.independence import answers_row_by_row
 from mlserve_jupyter.serving.model_cache import ModelCache
 from mlserve_jupyter.serving.protocol import (
     Call,
-    Describe,
+    Compare,
     Forget,
     ListModules,
     Load,
@@ -70,34 +72,51 @@ class Worker:
                 case _:
                     self._answer(message)
 
-    def _answer(self, message: Load | Call | Describe) -> None:
+    def _answer(self, message: Load | Call | Compare) -> None:
         """Do what ``message`` asks; whatever a person's model raises becomes an answer."""
         header: dict[str, Any] = {}
         body = b""
-        step = "load"
         try:
             started = time.perf_counter()
             loaded, is_new = self._cache.get(self._models[message.key])
             header["load_ms"] = _elapsed_ms(started) if is_new else 0.0
             header["is_new"] = is_new
             if not isinstance(message, Load):
-                step = "input"
-                data = build_input(self._models[message.key].inputs, message.batch)
-                step = "predict"
+                call = (
+                    Call(message.key, message.method, (message.batch,))
+                    if isinstance(message, Compare)
+                    else message
+                )
                 started = time.perf_counter()
-                result = _method(loaded.model, message.method)(data)
+                answers = self._call(loaded.model, call)
                 header["predict_ms"] = _elapsed_ms(started)
-                step = "output"
-                if isinstance(message, Describe):
-                    header["output"] = asdict(describe_output(result, message.batch.n_rows))
-                else:
-                    body = encode_output(result)
-                    header["columns"] = _column_names(result)
+                if isinstance(message, Compare):
+                    header["row_by_row"] = answers[0].error is None and answers_row_by_row(
+                        _method(loaded.model, message.method),
+                        self._models[message.key].inputs,
+                        message.batch,
+                    )
+                header["answers"] = [answer.header() for answer in answers]
+                body = b"".join(answer.body for answer in answers)
         except BaseException as error:
-            # A model may raise anything, SystemExit and KeyboardInterrupt among it.
-            header["error"] = _describe_error(step, error)
+            # An artifact may raise anything, SystemExit and KeyboardInterrupt among it.
+            header["error"] = _describe_error("load", error)
         header["loaded"] = self._cache.sizes()
         send_reply(self._sock, header, body)
+
+    def _call(self, model: Any, call: Call) -> list[_Answer]:
+        """Answer all batches at once; if that fails, each alone, so that a bad one fails alone."""
+        inputs = self._models[call.key].inputs
+        method = _method(model, call.method)
+        if len(call.batches) > 1:
+            try:
+                result = method(build_input(inputs, concat_batches(call.batches)))
+                sizes = [batch.n_rows for batch in call.batches]
+                return [_encoded(part) for part in split_output(result, sizes)]
+            except Exception:
+                # What went wrong shows again below, at the batch that it belongs to.
+                pass
+        return [_call_alone(method, inputs, batch) for batch in call.batches]
 
     def _new_modules(self) -> list[str]:
         """Modules that a fresh interpreter could import as well, in order of their import."""
@@ -108,6 +127,34 @@ class Worker:
             and not name.startswith("mlserve_jupyter")
             and getattr(getattr(module, "__spec__", None), "origin", None)
         ]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    body: bytes
+    columns: list[str] | None = None
+    error: dict[str, Any] | None = None
+
+    def header(self) -> dict[str, Any]:
+        """Return what the server reads of it."""
+        return {"n_bytes": len(self.body), "columns": self.columns, "error": self.error}
+
+
+def _call_alone(method: Any, inputs: InputSpec, batch: InputBatch) -> _Answer:
+    step = "input"
+    try:
+        data = build_input(inputs, batch)
+        step = "predict"
+        result = method(data)
+        step = "output"
+        return _encoded(result)
+    except BaseException as error:
+        # A model may raise anything, SystemExit and KeyboardInterrupt among it.
+        return _Answer(b"", error=_describe_error(step, error))
+
+
+def _encoded(result: Any) -> _Answer:
+    return _Answer(encode_output(result), _column_names(result))
 
 
 def load_checked(ref: ModelRef) -> Any:

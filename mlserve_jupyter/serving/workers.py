@@ -5,57 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlserve_jupyter.errors import (
-    DeadlineExceeded,
-    MLServeError,
-    Overloaded,
-    Unavailable,
-    WorkerDied,
-    WorkerOutOfMemory,
-)
-from mlserve_jupyter.serving.processes import Reply, SupervisorProcess, WorkerProcess
-from mlserve_jupyter.serving.protocol import (
-    Call,
-    Describe,
-    Load,
-    ModelRef,
-    WorkerLimits,
-)
+from mlserve_jupyter.api.signature import InputBatch
+from mlserve_jupyter.serving.call_queue import LOADING, Answer
+from mlserve_jupyter.serving.processes import SupervisorProcess, WorkerProcess
+from mlserve_jupyter.serving.protocol import ModelRef, WorkerLimits
+from mlserve_jupyter.serving.slot import Slot
 from mlserve_jupyter.settings import Settings
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorkerAnswer:
-    """What a worker gave for one message.
-
-    Attributes
-    ----------
-    body
-        JSON of the predictions; empty where none were asked for.
-    queue_ms
-        Time from the call until the worker took it.
-    """
-
-    reply: Reply
-    body: bytes
-    queue_ms: float
-
-
-@dataclass(eq=False)
-class _Waiting:
-    ref: ModelRef
-    message: Load | Call | Describe
-    arrived: float
-    answer: asyncio.Future[WorkerAnswer]
 
 
 class WorkerPool:
@@ -166,28 +125,51 @@ class Environment:
             self._slot_of[ref.key] = slot
             return
         await worker.aclose()
-        await self.run(ref, Load(ref.key), self._settings.load_timeout_s)
+        await self.load(ref)
 
-    async def run(
-        self, ref: ModelRef, message: Load | Call | Describe, timeout_s: float
-    ) -> WorkerAnswer:
-        """Send ``message`` to the model's slot and wait for the answer.
+    async def call(
+        self,
+        ref: ModelRef,
+        method: str,
+        batch: InputBatch,
+        timeout_s: float,
+        *,
+        may_join: bool = False,
+        n_bytes: int = 0,
+    ) -> Answer:
+        """Call a method of a model in its slot and wait for the answer.
+
+        Parameters
+        ----------
+        may_join
+            Whether it may be answered together with other calls.
+        n_bytes
+            About what the input takes in memory.
 
         Raises
         ------
         Overloaded
-            If too many calls wait for that slot.
+            If too much waits for that slot.
         DeadlineExceeded
             If the answer takes longer than ``timeout_s``, plus the loading deadline where the
             model is not loaded yet. A worker that runs the call is then replaced.
         WorkerDied, WorkerOutOfMemory
             If the worker ends while it runs the call.
         """
+        return await self._slot(ref).call(
+            ref, method, batch, timeout_s, may_join=may_join, n_bytes=n_bytes
+        )
+
+    async def load(self, ref: ModelRef) -> Answer:
+        """Load a model in its slot, if it is not loaded; raises as :meth:`call` does."""
+        return await self._slot(ref).call(ref, LOADING, None, self._settings.load_timeout_s)
+
+    def _slot(self, ref: ModelRef) -> Slot:
         self._last_used = time.monotonic()
         slot = self._slot_of.get(ref.key)
         if slot is None:
             slot = self._slot_of[ref.key] = self._roomiest_slot()
-        return await slot.run(ref, message, timeout_s)
+        return slot
 
     def forget(self, key: str) -> None:
         """Let a model go."""
@@ -228,139 +210,6 @@ class Environment:
         return min(self._slots, key=lambda slot: slot.load_estimate())
 
     def _add_slot(self, worker: WorkerProcess | None) -> Slot:
-        slot = Slot(self, worker, self._settings)
+        slot = Slot(self.fresh_worker, worker, self._settings)
         self._slots.append(slot)
         return slot
-
-
-@dataclass(eq=False)
-class Slot:
-    """One worker's place: a bounded queue, and the process that works it off.
-
-    Attributes
-    ----------
-    environment
-        Gives the slot a fresh worker when it needs one.
-    worker
-        The process, or None until one is needed.
-    n_replaced
-        How many processes ended here before their time.
-    """
-
-    environment: Environment
-    worker: WorkerProcess | None
-    settings: Settings
-    n_replaced: int = 0
-    _queue: deque[_Waiting] = field(default_factory=deque)
-    _running: _Waiting | None = None
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _task: asyncio.Task[None] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call runs or waits."""
-        return self._running is not None or bool(self._queue)
-
-    def load_estimate(self) -> tuple[int, int]:
-        """Return the calls that wait and the bytes that are loaded; the least has most room."""
-        loaded = self.worker.loaded if self.worker is not None else {}
-        return len(self._queue), sum(loaded.values())
-
-    def has_loaded(self, key: str) -> bool:
-        """Whether the model is in memory."""
-        return self.worker is not None and self.worker.alive and key in self.worker.loaded
-
-    async def run(
-        self, ref: ModelRef, message: Load | Call | Describe, timeout_s: float
-    ) -> WorkerAnswer:
-        """See :meth:`Environment.run`."""
-        if len(self._queue) >= self.settings.max_queue_requests:
-            raise Overloaded(
-                f"{len(self._queue)} calls wait for this worker already. Try again in a moment."
-            )
-        if self._task is None:
-            self._task = asyncio.create_task(self._work())
-        if not self.has_loaded(ref.key):
-            timeout_s += self.settings.load_timeout_s
-        answer: asyncio.Future[WorkerAnswer] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(ref, message, time.perf_counter(), answer)
-        self._queue.append(waiting)
-        self._arrived.set()
-        try:
-            return await asyncio.wait_for(answer, timeout_s)
-        except asyncio.TimeoutError:
-            if self._running is waiting and self.worker is not None:
-                await self.worker.kill("it did not answer in time")
-            raise DeadlineExceeded(
-                f"The model did not answer within {timeout_s:g} s. Send fewer rows at once, or "
-                "raise predict_timeout_s.",
-                timeout_s=timeout_s,
-            ) from None
-
-    def forget(self, key: str) -> None:
-        """Let a model go once the calls before are done."""
-        if self.worker is not None and self.worker.alive:
-            self.worker.forget(key)
-
-    async def aclose(self) -> None:
-        """End the process and fail what waits."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for waiting in [self._running, *self._queue]:
-            if waiting is not None and not waiting.answer.done():
-                waiting.answer.set_exception(Unavailable("The server is shutting down."))
-        self._queue.clear()
-        if self.worker is not None:
-            await self.worker.aclose()
-
-    async def _work(self) -> None:
-        while True:
-            while not self._queue:
-                self._arrived.clear()
-                await self._arrived.wait()
-            waiting = self._queue.popleft()
-            if waiting.answer.done():  # its caller has given up
-                continue
-            self._running = waiting
-            try:
-                answer = await self._serve(waiting)
-                if not waiting.answer.done():
-                    waiting.answer.set_result(answer)
-            except MLServeError as error:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-            except Exception as error:
-                log.exception("A worker's slot failed unexpectedly")
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-            finally:
-                self._running = None
-
-    async def _serve(self, waiting: _Waiting) -> WorkerAnswer:
-        queue_ms = (time.perf_counter() - waiting.arrived) * 1e3
-        worker = self.worker
-        if worker is None or not worker.alive:
-            worker = self.worker = await self.environment.fresh_worker()
-        key = waiting.ref.key
-        worker.introduce(waiting.ref)
-        try:
-            reply, body = await worker.ask(waiting.message, key=key)
-        except (WorkerDied, WorkerOutOfMemory):
-            await self._replace(worker)
-            raise
-        if reply.error is not None and reply.error.kind == "memory":
-            # What is left of a process after a MemoryError is not to be trusted with other calls.
-            await self._replace(worker)
-        return WorkerAnswer(reply, body, queue_ms)
-
-    async def _replace(self, ended: WorkerProcess) -> None:
-        """Put a fresh worker in the place of one that is of no use any more."""
-        self.n_replaced += 1
-        self.worker = None
-        await ended.aclose()
-        try:
-            self.worker = await self.environment.fresh_worker()
-        except MLServeError as error:
-            log.warning("A worker could not be replaced yet: %s", error)

@@ -19,8 +19,9 @@ from mlserve_jupyter.errors import (
     WorkerDied,
     WorkerOutOfMemory,
 )
-from mlserve_jupyter.serving.protocol import Call, ModelRef
-from mlserve_jupyter.serving.workers import Environment, WorkerAnswer, WorkerPool
+from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.workers import Environment, WorkerPool
 from mlserve_jupyter.settings import Settings
 from tests import toys
 
@@ -53,8 +54,8 @@ async def environment(settings: Settings, tmp_path: Path) -> AsyncIterator[Envir
 
 async def call(
     environment: Environment, ref: ModelRef, *values: float, timeout_s: float = 20.0
-) -> WorkerAnswer:
-    return await environment.run(ref, Call(ref.key, "predict", toys.rows(*values)), timeout_s)
+) -> Answer:
+    return await environment.call(ref, "predict", toys.rows(*values), timeout_s)
 
 
 async def wait_until_dead(pid: int) -> None:
@@ -221,8 +222,8 @@ async def test_a_model_that_takes_too_much_memory_fails_alone(
     except WorkerOutOfMemory:
         pass
     else:
-        assert answer.reply.error is not None
-        assert answer.reply.error.kind == "memory"
+        assert answer.error is not None
+        assert answer.error.kind == "memory"
     assert environment.slots[0].n_replaced == 1
     assert json.loads((await call(environment, ref, 1.0)).body) == [1.0]
 
@@ -240,9 +241,9 @@ async def test_what_a_model_raises_is_reported_and_the_worker_lives_on(
 ) -> None:
     ref = toys.write_model(toys.ErrorModel(), tmp_path)
     answer = await call(environment, ref, value)
-    assert answer.reply.error is not None
-    assert (answer.reply.error.kind, answer.reply.error.type) == (kind, name)
-    assert "what it said" in answer.reply.error.message
+    assert answer.error is not None
+    assert (answer.error.kind, answer.error.type) == (kind, name)
+    assert "what it said" in answer.error.message
     assert environment.slots[0].n_replaced == 0
 
 
@@ -253,8 +254,8 @@ async def test_bytes_that_changed_on_disk_are_refused_at_load(
     with open(ref.path, "ab") as file:
         file.write(b"x")
     answer = await call(environment, ref, 1.0)
-    assert answer.reply.error is not None
-    assert answer.reply.error.kind == "corrupt"
+    assert answer.error is not None
+    assert answer.error.kind == "corrupt"
 
 
 async def test_what_a_model_has_forked_dies_with_its_worker(

@@ -1,0 +1,75 @@
+"""Finds out whether a model's answer to a row depends on the rows that come with it.
+
+Only where it does not, bit for bit, may calls be answered together: an endpoint answers under load
+what it answers alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mlserve_jupyter.api.signature import InputBatch, InputSpec
+from mlserve_jupyter.artifacts.inputs import build_input
+from mlserve_jupyter.artifacts.outputs import encode_output, split_output
+
+BUDGET_S = 0.03
+"""Time that is spent on it; the first two pieces are compared however long they take."""
+
+PIECE_ROWS = (1, 3, 1, 7, 1, 2, 5)
+"""Sizes of the pieces, in turn: BLAS adds up in another order for other numbers of rows."""
+
+
+def answers_row_by_row(method: Callable[[Any], Any], inputs: InputSpec, batch: InputBatch) -> bool:
+    """Compare the answers to pieces of a sample with those to the whole of it.
+
+    Parameters
+    ----------
+    method
+        Of the model; what it takes and gives is the model's own, hence ``Any``.
+    batch
+        The sample, of at least two rows for a positive answer.
+    """
+    if batch.n_rows < 2:
+        return False
+    whole = _row_answers(method, inputs, batch)
+    if whole is None:
+        return False
+    started = time.perf_counter()
+    for i, (start, end) in enumerate(_pieces(batch.n_rows)):
+        if i >= 2 and time.perf_counter() - started > BUDGET_S:
+            break
+        if _row_answers(method, inputs, _slice(batch, start, end)) != whole[start:end]:
+            return False
+    return True
+
+
+def _row_answers(
+    method: Callable[[Any], Any], inputs: InputSpec, batch: InputBatch
+) -> list[bytes] | None:
+    """Return each row's answer as it would be sent; None where there is none of its own."""
+    try:
+        result = method(build_input(inputs, batch))
+        return [encode_output(part) for part in split_output(result, [1] * batch.n_rows)]
+    except Exception:
+        # A model may raise anything on a piece of its sample; then it is not called with pieces.
+        return None
+
+
+def _pieces(n_rows: int) -> Iterator[tuple[int, int]]:
+    start = 0
+    for size in itertools.cycle(PIECE_ROWS):
+        if start >= n_rows:
+            return
+        yield start, min(start + size, n_rows)
+        start += size
+
+
+def _slice(batch: InputBatch, start: int, end: int) -> InputBatch:
+    return InputBatch(
+        n_rows=end - start,
+        columns=None if batch.columns is None else [column[start:end] for column in batch.columns],
+        rows=None if batch.rows is None else batch.rows[start:end],
+    )
