@@ -42,7 +42,8 @@ path = tempfile.mktemp()
 start = time.perf_counter(); joblib.dump(forest, path)
 with open(path, "rb") as file: os.fsync(file.fileno())
 dump_s = time.perf_counter() - start
-start = time.perf_counter(); hashlib.sha256(open(path, "rb").read()); hash_s = time.perf_counter() - start
+start = time.perf_counter(); hashlib.sha256(open(path, "rb").read())
+hash_s = time.perf_counter() - start
 start = time.perf_counter(); joblib.load(path).predict(X[:1]); load_s = time.perf_counter() - start
 print(json.dumps([os.path.getsize(path) / 1e6, dump_s, hash_s, load_s])); os.unlink(path)
 """
