@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve_jupyter.accounts.keys import KeyRecord, key_id, make_key, matches
 from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.errors import StorageUnavailable, Unavailable
 from mlserve_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+READY_TIMEOUT_S = 3.0
+"""A database that takes longer than this to say its epoch is not ready."""
+
 
 class Platform:
     """The whole of it, in one process.
@@ -44,12 +48,22 @@ class Platform:
         self._services: Services | None = None
         self._opening = asyncio.Lock()
         self._keys: dict[str, tuple[KeyRecord, Principal]] = {}
+        self._probe: asyncio.Task[None] | None = None
+        self._is_draining = False
 
     def make_kernel_key(self) -> str:
         """Make the key with which this server's kernels act for the notebook's owner."""
         key, record = make_key()
-        self._keys[record.key_id] = record, Principal(self.settings.owner, "kernel")
+        self.accept_key(record, Principal(self.settings.owner, "kernel"))
         return key
+
+    def accept_key(self, record: KeyRecord, principal: Principal) -> None:
+        """Let whoever has this key in, as ``principal``."""
+        self._keys[record.key_id] = record, principal
+
+    def forget_keys(self) -> None:
+        """Let nobody in any more."""
+        self._keys.clear()
 
     def authenticate(self, secret: str) -> Principal | None:
         """Return whom a key proves the caller to be, or None."""
@@ -78,6 +92,24 @@ class Platform:
         MLServeError
             If not, saying why.
         """
+        if self._is_draining:
+            raise Unavailable("This server is about to stop: send requests to another one.")
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask_database())
+            # Whoever waits for it gets its error; where all have given up, nobody needs it.
+            self._probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.wait_for(asyncio.shield(self._probe), READY_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise StorageUnavailable(
+                f"The database has not answered within {READY_TIMEOUT_S:g} s."
+            ) from None
+
+    def begin_drain(self) -> None:
+        """Be ready no more, while everything goes on being answered."""
+        self._is_draining = True
+
+    async def _ask_database(self) -> None:
         services = await self.services()
         await asyncio.to_thread(services.registry.epoch)
 

@@ -31,6 +31,9 @@ class Settings:
     owner
         Name of the platform user that the notebook's owner is, where Jupyter gives no name of its
         own (plain token or password authentication).
+    allow_pickle
+        Whether artifacts that can run code may be deployed, and from any interpreter: what the
+        owner of a notebook may do anyway.
     max_artifact_bytes, max_body_bytes
         Limits of an uploaded artifact and of a predict body.
     predict_timeout_s, load_timeout_s, verify_timeout_s
@@ -61,6 +64,7 @@ class Settings:
     data_dir: Path
     database_url: str = ""
     owner: str = "owner"
+    allow_pickle: bool = True
     max_artifact_bytes: int = 4 * GIB
     max_body_bytes: int = 64 * MIB
     predict_timeout_s: float = 30.0

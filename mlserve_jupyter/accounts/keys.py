@@ -39,6 +39,12 @@ def make_key() -> tuple[str, KeyRecord]:
     return key, KeyRecord(body.split("_")[1], _sha256(key))
 
 
+def record_of(key: str) -> KeyRecord | None:
+    """Return what is kept of a well-formed key, else None."""
+    found = key_id(key)
+    return None if found is None else KeyRecord(found, _sha256(key))
+
+
 def key_id(key: str) -> str | None:
     """Return the public part of a well-formed key with the right checksum, else None."""
     if not key.isascii() or len(key) > 200 or key.count("_") != 3:

@@ -15,12 +15,12 @@ class Principal:
     user
         Name of the platform user; the owner of what the caller deploys.
     via
-        How the caller was known: ``jupyter`` (Jupyter's own identity) or ``kernel`` (the key that
-        the server gives to its kernels).
+        How the caller was known: ``jupyter`` (Jupyter's own identity), ``kernel`` (the key that
+        the server gives to its kernels) or ``key`` (the key of a standalone server).
     """
 
     user: str
-    via: Literal["jupyter", "kernel"]
+    via: Literal["jupyter", "kernel", "key"]
 
     def __str__(self) -> str:
         """Show the caller as the prediction log does."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
+from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import ensure_async, url_path_join
-from traitlets import Bool, Float, Int, Unicode, default
+from traitlets import Bool
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenticated
@@ -20,9 +18,7 @@ from mlserve_jupyter.server.connection_file import ConnectionFile
 from mlserve_jupyter.server.owner import owner_name
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
-from mlserve_jupyter.settings import Settings
-
-_DEFAULTS = Settings(data_dir=Path("/"))
+from mlserve_jupyter.server.settings_traits import SettingsTraits
 
 
 class MLServeHandler(APIHandler):
@@ -55,7 +51,7 @@ class MLServeHandler(APIHandler):
         return Principal(owner_name(self.identity_provider, user.username, configured), "jupyter")
 
 
-class MLServeApp(ExtensionApp):
+class MLServeApp(SettingsTraits, ExtensionApp):
     """Serve models from this Jupyter server.
 
     All traits are set as ``c.MLServeApp.<name>`` in ``jupyter_server_config.py`` or with
@@ -67,106 +63,8 @@ class MLServeApp(ExtensionApp):
     load_other_extensions = True
 
     enabled = Bool(True, help="Whether models are served at all.").tag(config=True)
-    data_dir = Unicode(
-        help="Folder of the database, the artifacts and the log; not under the notebook root."
-    ).tag(config=True)
-    database_url = Unicode(
-        _DEFAULTS.database_url, help="SQLAlchemy URL; empty for SQLite in data_dir."
-    ).tag(config=True)
-    owner = Unicode(
-        _DEFAULTS.owner,
-        help="Name of the platform user that the notebook's owner is, where Jupyter itself gives "
-        "no name (token or password authentication).",
-    ).tag(config=True)
-    max_artifact_bytes = Int(
-        _DEFAULTS.max_artifact_bytes, help="Largest artifact that may be deployed, in bytes."
-    ).tag(config=True)
-    max_body_bytes = Int(
-        _DEFAULTS.max_body_bytes, help="Largest body of a predict call, in bytes."
-    ).tag(config=True)
-    predict_timeout_s = Float(
-        _DEFAULTS.predict_timeout_s, help="Deadline of a predict call, in seconds."
-    ).tag(config=True)
-    load_timeout_s = Float(
-        _DEFAULTS.load_timeout_s,
-        help="What a call may take longer while its model is being loaded, in seconds.",
-    ).tag(config=True)
-    verify_timeout_s = Float(
-        _DEFAULTS.verify_timeout_s, help="Deadline of the verification of a deploy, in seconds."
-    ).tag(config=True)
-    max_loaded_bytes = Int(
-        _DEFAULTS.max_loaded_bytes,
-        help="Bytes of models that a worker keeps; the least recently used go first.",
-    ).tag(config=True)
-    max_loaded_models = Int(
-        _DEFAULTS.max_loaded_models, help="Models that a worker keeps; 0 for no limit by count."
-    ).tag(config=True)
-    worker_memory_bytes = Int(
-        _DEFAULTS.worker_memory_bytes,
-        help="Memory at which a worker is killed and replaced, in bytes; 0 for no limit.",
-    ).tag(config=True)
-    workers_per_environment = Int(
-        _DEFAULTS.workers_per_environment, help="Worker processes of one Python environment."
-    ).tag(config=True)
-    worker_start_method = Unicode(
-        _DEFAULTS.worker_start_method,
-        help="'fork' or 'spawn'; empty for what suits the platform.",
-    ).tag(config=True)
-    worker_idle_s = Float(
-        _DEFAULTS.worker_idle_s,
-        help="Seconds without a call after which an environment's processes end.",
-    ).tag(config=True)
-    max_queue_requests = Int(
-        _DEFAULTS.max_queue_requests, help="Calls that may wait for one worker."
-    ).tag(config=True)
-    max_queue_rows = Int(
-        _DEFAULTS.max_queue_rows, help="Rows of all calls that may wait for one worker."
-    ).tag(config=True)
-    max_queue_bytes = Int(
-        _DEFAULTS.max_queue_bytes, help="Bytes of all calls that may wait for one worker."
-    ).tag(config=True)
-    max_batch_rows = Int(
-        _DEFAULTS.max_batch_rows, help="Rows of the calls that a worker takes at once."
-    ).tag(config=True)
-    log_buffer_rows = Int(
-        _DEFAULTS.log_buffer_rows, help="Calls that the prediction log's buffer holds."
-    ).tag(config=True)
-    log_buffer_bytes = Int(
-        _DEFAULTS.log_buffer_bytes, help="Bytes that the prediction log's buffer holds."
-    ).tag(config=True)
-    log_flush_s = Float(
-        _DEFAULTS.log_flush_s, help="How often the prediction log is written, in seconds."
-    ).tag(config=True)
-    log_max_value_bytes = Int(
-        _DEFAULTS.log_max_value_bytes,
-        help="Inputs and outputs above this size are left out of the log, in bytes.",
-    ).tag(config=True)
-    catalog_poll_s = Float(
-        _DEFAULTS.catalog_poll_s,
-        help="How soon a deploy of another server on the same database is seen, in seconds.",
-    ).tag(config=True)
-
     _platform: Platform | None = None
     _connection_file: ConnectionFile | None = None
-
-    @default("data_dir")
-    def _default_data_dir(self) -> str:
-        return os.path.join(jupyter_data_dir(), "mlserve")
-
-    def platform_settings(self) -> Settings:
-        """Return the traits as the platform's settings.
-
-        Raises
-        ------
-        SettingsInvalid
-            If one cannot be used, or the data folder would be served to notebook users.
-        """
-        values: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in Settings.__dataclass_fields__
-            if name != "data_dir" and self.has_trait(name)
-        }
-        return Settings(data_dir=Path(self.data_dir).expanduser().absolute(), **values)
 
     def initialize_settings(self) -> None:
         """Build the platform, which opens nothing yet."""

@@ -138,7 +138,8 @@ class ModelResource(_ModelResource):
     async def get(self, model: str) -> None:
         """Describe a model."""
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         [described] = await self.describe(found)
         self.answer(described)
 
@@ -147,7 +148,8 @@ class ModelResource(_ModelResource):
         """Change a model's description."""
         changes = self.decode_body(UpdateModel)
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         await services.change(services.registry.update_model, found.id, changes)
         await self.get(model)
 
@@ -155,7 +157,8 @@ class ModelResource(_ModelResource):
     async def delete(self, model: str) -> None:
         """Delete a model whose versions are all archived, with its artifacts."""
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         await services.change(services.registry.delete_model, found.id)
         self.set_status(204)
         await self.finish()
@@ -168,7 +171,8 @@ class VersionsResource(_ModelResource):
     async def get(self, model: str) -> None:
         """List a model's versions, newest first."""
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         page = found.list_versions(
             limit=self.page_limit, cursor=self.get_query_argument("cursor", None)
         )
@@ -188,9 +192,9 @@ class VersionResource(_ModelResource):
     async def get(self, model: str, version: str) -> None:
         """Describe a version."""
         services = await self.platform.services()
-        found = services.catalog.current.version(
-            await services.user(self.caller), model, self.version_number(version)
-        )
+        user = await services.user(self.caller)
+        number = self.version_number(version)
+        found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
         self.answer(found.describe(self.predict_path(found.model)))
 
     @requires("write", MODELS)
@@ -199,7 +203,8 @@ class VersionResource(_ModelResource):
         changes = self.decode_body(UpdateVersion)
         number = self.version_number(version)
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         await services.change(services.registry.update_version, found.id, number, changes)
         await self.get(model, version)
 
@@ -212,7 +217,8 @@ class ArtifactResource(_ModelResource):
         """Send the artifact's bytes as they were deployed."""
         services = await self.platform.services()
         user = await services.user(self.caller)
-        found = services.catalog.current.version(user, model, self.version_number(version))
+        number = self.version_number(version)
+        found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(found.size_bytes))
         self.set_header("Content-Disposition", f'attachment; filename="{found.path.name}"')

@@ -16,7 +16,8 @@ class PredictionsResource(Resource):
     async def get(self, model: str) -> None:
         """List calls, newest first, with all that were answered before this request."""
         services = await self.platform.services()
-        found = services.catalog.current.model(await services.user(self.caller), model)
+        user = await services.user(self.caller)
+        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
         await asyncio.to_thread(services.log.flush, 2.0)
         page = await asyncio.to_thread(
             services.log.list_predictions,

@@ -21,6 +21,7 @@ from mlserve_jupyter.errors import (
     EnvironmentUnusable,
     InvalidRequest,
     MLServeError,
+    PermissionDenied,
     Unavailable,
     VerificationFailed,
 )
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 UNPUBLISHED = "unpublished"
 """The key of the artifact in the fresh worker, as long as the version has no id."""
+
+RUNS_CODE = frozenset({"joblib", "cloudpickle"})
+"""Formats whose loading runs whatever code the artifact holds."""
 
 _MAGIC = {"joblib": b"\x80", "cloudpickle": b"\x80", "skops": b"PK\x03\x04"}
 
@@ -90,6 +94,8 @@ class Deployer:
         ------
         InvalidRequest, ArtifactRejected, EnvironmentUnusable
             If the manifest or the artifact cannot be served.
+        PermissionDenied
+            If it could run code, and ``allow_pickle`` is off.
         VerificationFailed
             If a fresh worker answers otherwise than the kernel did.
         StorageFull, StorageUnavailable
@@ -97,6 +103,8 @@ class Deployer:
         """
         timings: dict[str, float] = {}
         check_manifest(manifest)
+        if not self._settings.allow_pickle:
+            check_harmless(manifest)
         with _timed(timings, "store"):
             sha256, size_bytes = await asyncio.to_thread(staged.finish)
             await asyncio.to_thread(check_artifact, manifest, staged, sha256, size_bytes)
@@ -134,8 +142,13 @@ class Deployer:
         ------
         EnvironmentUnusable
             If ``interpreter`` is not a program.
+        PermissionDenied
+            If it is not the server's own, and ``allow_pickle`` is off.
         """
         check_interpreter(interpreter)
+        if not self._settings.allow_pickle:
+            check_own_interpreter(interpreter)
+            modules = ()  # importing what a caller names runs code, too
         task = asyncio.create_task(self._warm(interpreter, list(modules)))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -237,6 +250,43 @@ def check_interpreter(interpreter: str) -> None:
             f"The interpreter {interpreter!r} is not a program on the server's machine. Deploy "
             "from a kernel that runs beside the server.",
             interpreter=interpreter,
+        )
+
+
+def check_harmless(manifest: Manifest) -> None:
+    """Refuse a deploy with which its sender could run code on this machine.
+
+    Raises
+    ------
+    PermissionDenied
+        Naming the setting that would allow it.
+    """
+    if manifest.format in RUNS_CODE:
+        raise PermissionDenied(
+            f"Loading a {manifest.format} artifact runs code, and this server's setting "
+            "allow_pickle is off. Deploy with format 'skops', or have allow_pickle turned on.",
+            setting="allow_pickle",
+            format=manifest.format,
+        )
+    check_own_interpreter(manifest.environment.interpreter)
+
+
+def check_own_interpreter(interpreter: str) -> None:
+    """Refuse an interpreter that is not the server's own.
+
+    Raises
+    ------
+    PermissionDenied
+        Naming the setting that would allow it.
+    """
+    asked, own = os.path.abspath(interpreter), os.path.abspath(sys.executable)
+    # A virtual environment is its folder; what its program links to is many environments' own.
+    is_own = os.path.dirname(asked) == os.path.dirname(own)
+    if not is_own or os.path.realpath(asked) != os.path.realpath(own):
+        raise PermissionDenied(
+            f"This server starts no other program than its own interpreter, {sys.executable}, "
+            f"since its setting allow_pickle is off; the deploy asks for {interpreter[:200]!r}.",
+            setting="allow_pickle",
         )
 
 

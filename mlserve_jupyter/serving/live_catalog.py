@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, TypeVar
 
-from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.errors import MLServeError, NotFound
 from mlserve_jupyter.registry.catalog import Catalog
 
 if TYPE_CHECKING:
     from mlserve_jupyter.registry.registry import Registry
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CATCH_UP_INTERVAL_S = 0.1
+"""Look-ups of what is not there ask the database no more often than this."""
 
 
 class LiveCatalog:
@@ -36,28 +42,70 @@ class LiveCatalog:
         self.current: Catalog = registry.snapshot()
         self._registry = registry
         self._poll_s = poll_s
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._checking = asyncio.Lock()
+        self._catching_up: asyncio.Task[None] | None = None
+        self._caught_up_at_s = 0.0
 
     def start(self) -> None:
         """Begin to look for changes."""
-        self._task = asyncio.create_task(self._poll())
+        self._spawn(self._poll())
 
     async def refresh(self) -> None:
         """Read the catalog anew."""
         self.current = await asyncio.to_thread(self._registry.snapshot)
 
+    async def find(self, look_up: Callable[[Catalog], T]) -> T:
+        """Look something up; what is not there may have been deployed by another process just now.
+
+        Raises
+        ------
+        NotFound
+            If the database does not know it either.
+        """
+        try:
+            return look_up(self.current)
+        except NotFound:
+            epoch = self.current.epoch
+            await self._catch_up()
+            if self.current.epoch == epoch:
+                raise
+        return look_up(self.current)
+
     async def aclose(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[object, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _catch_up(self) -> None:
+        """Wait for a check of the registry that begins after now; all who wait share one."""
+        if self._catching_up is None:
+            self._catching_up = self._spawn(self._check_soon())
+        await asyncio.shield(self._catching_up)
+
+    async def _check_soon(self) -> None:
+        await asyncio.sleep(self._caught_up_at_s + CATCH_UP_INTERVAL_S - time.monotonic())
+        async with self._checking:
+            self._caught_up_at_s = time.monotonic()
+            self._catching_up = None  # whoever asks from here on needs a check of their own
+            await self._check()
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
-            try:
-                if await asyncio.to_thread(self._registry.epoch) != self.current.epoch:
-                    await self.refresh()
-            except MLServeError as error:
-                log.warning("The registry does not answer; what is known is served: %s", error)
+            async with self._checking:
+                await self._check()
+
+    async def _check(self) -> None:
+        try:
+            if await asyncio.to_thread(self._registry.epoch) != self.current.epoch:
+                await self.refresh()
+        except MLServeError as error:
+            log.warning("The registry does not answer; what is known is served: %s", error)

@@ -154,7 +154,9 @@ class Predictor:
             Of any kind; once a version was found, the log has it.
         """
         started = time.perf_counter()
-        version = self._catalog.current.resolve(request.user, request.model, request.version)
+        version = await self._catalog.find(
+            lambda catalog: catalog.resolve(request.user, request.model, request.version)
+        )
         record = _Record(version, request)
         try:
             record.method = _method_of(version, request.method)

@@ -8,17 +8,21 @@ from pathlib import Path
 from mlserve_jupyter import errors
 from mlserve_jupyter.server.extension import MLServeApp
 from mlserve_jupyter.server.routes import ROUTES
+from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_setting_is_a_trait_and_is_documented() -> None:
-    traits = set(MLServeApp.class_own_traits(config=True))
-    assert traits == set(Settings.__dataclass_fields__) | {"enabled"}
+    shared = SettingsTraits.class_own_traits(config=True)
+    embedded = MLServeApp.class_own_traits(config=True)
+    assert set(shared) == set(Settings.__dataclass_fields__)
+    assert set(embedded) == {"enabled"}
+    traits = set(shared) | set(embedded)
     documented = re.findall(r"^\| `(\w+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
     assert set(documented) == traits
-    assert all(trait.help for trait in MLServeApp.class_own_traits(config=True).values())
+    assert all(trait.help for trait in [*shared.values(), *embedded.values()])
 
 
 def test_every_route_is_documented() -> None:
