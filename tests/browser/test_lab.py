@@ -134,7 +134,8 @@ def test_the_panel_is_reached_and_used_by_keyboard_alone(lab: LabPage) -> None:
 
 def test_the_command_palette_opens_the_panel(lab: LabPage) -> None:
     lab.open()
-    lab.page.keyboard.press("Control+Shift+C")
+    lab.page.get_by_role("menuitem", name="View", exact=True).click()
+    lab.page.get_by_role("menuitem", name=re.compile("^Activate Command Palette")).click()
     lab.page.locator(".lm-CommandPalette-input").fill("deployed models")
     lab.page.get_by_text("Show Deployed Models").click()
     expect(lab.panel).to_be_visible()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -32,7 +33,7 @@ def run(
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
-    return ended.stdout
+    return re.sub(r"\x1b\[\d*m", "", ended.stdout)
 
 
 @pytest.fixture(scope="module")
