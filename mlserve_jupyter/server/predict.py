@@ -18,6 +18,7 @@ class PredictResource(Resource):
     @requires("execute", PREDICTIONS)
     async def post(self, model: str) -> None:
         """Answer with ``{predictions, model, version, request_id, cached}``."""
+        self.check_query_arguments("version", "method")
         services = await self.platform.services()
         self.answer(
             await services.predictor.predict(

@@ -11,6 +11,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable
+from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity"})
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
 MAX_PAGE = 500
@@ -129,8 +131,13 @@ class Resource(_Host):
         return principal
 
     def check_xsrf_cookie(self) -> None:
-        """Skip the check only where the credential came in a header, and was not a cookie."""
-        if self._credential is None:
+        """Skip the check only where the credential came in a header, and was not a cookie.
+
+        Without any identity there is nothing to forge: such a request is refused by its policy, and
+        told that it lacks a credential.
+        """
+        nobody = getattr(self, "_jupyter_current_user", self) is None
+        if self._credential is None and not nobody:
             super().check_xsrf_cookie()
 
     def _bound_body(self) -> None:
@@ -190,6 +197,20 @@ class Resource(_Host):
         if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or int(text) < least:
             raise InvalidRequest(f"'{name}' must be an integer from {least} on, not {text[:40]!r}.")
         return int(text)
+
+    def check_query_arguments(self, *names: str) -> None:
+        """Refuse a query argument that this route does not know.
+
+        Raises
+        ------
+        InvalidRequest
+            Naming it, and the nearest that it does know.
+        """
+        for name in self.request.query_arguments:
+            if name not in names and name not in _HOST_ARGUMENTS:
+                near = get_close_matches(name, names, n=1)
+                advice = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(names)}."
+                raise InvalidRequest(f"This route has no argument {name[:40]!r}. {advice}")
 
     @property
     def page_limit(self) -> int:

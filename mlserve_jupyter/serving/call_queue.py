@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import Overloaded
-from mlserve_jupyter.serving.processes import Reply, WorkerError
+from mlserve_jupyter.serving.processes import Reply, WorkerError, WorkerProcess
 from mlserve_jupyter.serving.protocol import ModelRef
 
 LOADING = ""
@@ -37,6 +37,8 @@ class Answer:
         Time from the call until the worker took it.
     n_calls
         How many calls the worker took at once.
+    cached
+        Whether the model did not run for this call: its answer to an equal one is here.
     """
 
     reply: Reply
@@ -45,6 +47,7 @@ class Answer:
     error: WorkerError | None
     queue_ms: float
     n_calls: int
+    cached: bool = False
 
 
 @dataclass(eq=False)
@@ -63,6 +66,8 @@ class WaitingCall:
         About what it takes in memory.
     arrived
         ``time.perf_counter()`` at its arrival, in seconds.
+    runs_in
+        The worker that has it; None while it waits.
     """
 
     ref: ModelRef
@@ -72,6 +77,7 @@ class WaitingCall:
     n_bytes: int
     arrived: float
     answer: asyncio.Future[Answer]
+    runs_in: WorkerProcess | None = None
 
     @property
     def n_rows(self) -> int:
@@ -130,14 +136,13 @@ class CallQueue:
                     f"{self._n_calls} calls with {self._n_rows} rows wait for this worker already. "
                     "Try again in a moment."
                 )
-        self._turns.setdefault((call.ref.key, call.method), deque()).append(call)
-        self._count(call, 1)
-        self._arrived.set()
+        self._add(call)
 
     def put_back(self, calls: list[WaitingCall]) -> None:
         """Return calls to the front, to be answered one by one."""
         for call in reversed(calls):
             call.may_join = False
+            call.runs_in = None
             turn = (call.ref.key, call.method)
             self._turns.setdefault(turn, deque()).appendleft(call)
             self._turns.move_to_end(turn, last=False)
@@ -162,12 +167,25 @@ class CallQueue:
             if taken:
                 return taken
 
+    def give_away(self, other: CallQueue, busy_with: str) -> None:
+        """Move what waits to another queue, but every second call of the model ``busy_with``."""
+        n_own = 0
+        for call in self.drain():
+            n_own += call.ref.key == busy_with
+            stays = call.ref.key == busy_with and n_own % 2 == 0
+            (self if stays else other)._add(call)
+
     def drain(self) -> list[WaitingCall]:
         """Return and forget all calls."""
         calls = [call for turn in self._turns.values() for call in turn]
         self._turns.clear()
         self._n_calls = self._n_rows = self._n_bytes = 0
         return calls
+
+    def _add(self, call: WaitingCall) -> None:
+        self._turns.setdefault((call.ref.key, call.method), deque()).append(call)
+        self._count(call, 1)
+        self._arrived.set()
 
     def _take_of(self, calls: deque[WaitingCall], max_rows: int) -> list[WaitingCall]:
         taken: list[WaitingCall] = []

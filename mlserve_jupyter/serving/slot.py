@@ -60,12 +60,27 @@ class Slot:
             max_bytes=settings.max_queue_bytes,
         )
         self._running: list[WaitingCall] = []
+        self._started = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a call runs or waits."""
         return bool(self._running) or len(self._queue) > 0
+
+    @property
+    def n_waiting(self) -> int:
+        """Calls that wait."""
+        return len(self._queue)
+
+    def is_held_up(self, after_s: float) -> bool:
+        """Whether what runs has been running for ``after_s``."""
+        return bool(self._running) and time.perf_counter() - self._started > after_s
+
+    def relieve(self, held_up: Slot) -> None:
+        """Take over calls that wait behind a long one in another slot."""
+        held_up._queue.give_away(self._queue, held_up._running[0].ref.key)
+        self._start()
 
     def load_estimate(self) -> tuple[int, int]:
         """Return the calls that wait and the bytes that are loaded; the least has most room."""
@@ -87,8 +102,7 @@ class Slot:
         n_bytes: int = 0,
     ) -> Answer:
         """Queue a call and wait for its answer, see :meth:`Environment.call`."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._work())
+        self._start()
         if method != LOADING and not self.has_loaded(ref.key):
             timeout_s += self._settings.load_timeout_s
         call = WaitingCall(
@@ -104,13 +118,17 @@ class Slot:
         try:
             return await asyncio.wait_for(call.answer, timeout_s)
         except asyncio.TimeoutError:
-            if call in self._running and self.worker is not None:
-                await self.worker.kill("it did not answer in time")
+            if call.runs_in is not None:
+                await call.runs_in.kill("it did not answer in time")
             raise DeadlineExceeded(
                 f"The model did not answer within {timeout_s:g} s. Send fewer rows at once, or "
                 "raise predict_timeout_s.",
                 timeout_s=timeout_s,
             ) from None
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
 
     def forget(self, key: str) -> None:
         """Let a model go once the calls before are done."""
@@ -130,6 +148,7 @@ class Slot:
     async def _work(self) -> None:
         while True:
             calls = self._running = await self._queue.take(self._settings.max_batch_rows)
+            self._started = time.perf_counter()
             try:
                 await self._serve(calls)
             except (WorkerDied, WorkerOutOfMemory) as error:
@@ -147,7 +166,6 @@ class Slot:
                 self._running = []
 
     async def _serve(self, calls: list[WaitingCall]) -> None:
-        started = time.perf_counter()
         worker = self.worker
         if worker is None or not worker.alive:
             worker = self.worker = await self._fresh_worker()
@@ -156,6 +174,8 @@ class Slot:
         batches = tuple(call.batch for call in calls if call.batch is not None)
         message = Call(ref.key, calls[0].method, batches) if batches else Load(ref.key)
         try:
+            for call in calls:
+                call.runs_in = worker
             reply, body = await worker.ask(message, key=ref.key)
         except (WorkerDied, WorkerOutOfMemory):
             await self._replace(worker)
@@ -164,7 +184,7 @@ class Slot:
         if any(error is not None and error.kind == "memory" for error in errors):
             # What is left of a process after a MemoryError is not to be trusted with other calls.
             await self._replace(worker)
-        _settle(calls, reply, body, started)
+        _settle(calls, reply, body, self._started)
 
     async def _replace(self, ended: WorkerProcess) -> None:
         """Put a fresh worker in the place of one that is of no use any more."""

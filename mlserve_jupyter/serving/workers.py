@@ -17,6 +17,10 @@ from mlserve_jupyter.serving.slot import Slot
 from mlserve_jupyter.settings import Settings
 
 
+RELIEVE_AFTER_S = 0.1
+"""A call that runs longer than this holds nobody up while another worker is idle."""
+
+
 class WorkerPool:
     """All environments' workers.
 
@@ -73,8 +77,9 @@ class WorkerPool:
 class Environment:
     """The workers of one interpreter, with the models' affinity to them.
 
-    A model is always sent to the same slot, so that its memory is not multiplied by the number of
-    workers. A slot is one process at a time; when that ends, another takes its place.
+    A model has a slot of its own among them, so that its memory is not multiplied by the number of
+    workers; only calls that would wait behind a long one go to an idle slot. A slot is one process
+    at a time; when that ends, another takes its place.
     """
 
     def __init__(self, interpreter: str, settings: Settings, log_path: Path) -> None:
@@ -87,6 +92,7 @@ class Environment:
         self._slot_of: dict[str, Slot] = {}
         self._preloaded: set[str] = set()
         self._last_used = time.monotonic()
+        self._relieving: asyncio.Task[None] | None = None
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -169,17 +175,46 @@ class Environment:
         slot = self._slot_of.get(ref.key)
         if slot is None:
             slot = self._slot_of[ref.key] = self._roomiest_slot()
+        if self._relieving is None or self._relieving.done():
+            self._relieving = asyncio.create_task(self._relieve())
+        if slot.is_held_up(RELIEVE_AFTER_S):
+            return self._idle_slot(ref.key) or slot
         return slot
+
+    def _idle_slot(self, key: str) -> Slot | None:
+        """Return a slot that has nothing to do, if possible with the model loaded."""
+        idle = [slot for slot in self._slots if not slot.busy]
+        if idle:
+            return max(idle, key=lambda slot: slot.has_loaded(key))
+        return (
+            self._add_slot(None)
+            if len(self._slots) < self._settings.workers_per_environment
+            else None
+        )
+
+    async def _relieve(self) -> None:
+        """Move calls from behind long ones to idle slots, as long as anything runs."""
+        await asyncio.sleep(RELIEVE_AFTER_S)
+        while any(slot.busy for slot in self._slots):
+            for slot in self.slots:
+                if slot.n_waiting and slot.is_held_up(RELIEVE_AFTER_S):
+                    idle = self._idle_slot("")
+                    if idle is not None:
+                        idle.relieve(slot)
+            await asyncio.sleep(RELIEVE_AFTER_S)
 
     def forget(self, key: str) -> None:
         """Let a model go."""
-        slot = self._slot_of.pop(key, None)
-        if slot is not None:
+        self._slot_of.pop(key, None)
+        for slot in self._slots:
             slot.forget(key)
 
     async def aclose(self) -> None:
         """End the processes; the environment can be used again afterwards."""
         slots, self._slots, self._slot_of = self._slots, [], {}
+        if self._relieving is not None:
+            self._relieving.cancel()
+            await asyncio.gather(self._relieving, return_exceptions=True)
         await asyncio.gather(*(slot.aclose() for slot in slots))
         supervisor, self._supervisor, self._preloaded = self._supervisor, None, set()
         if supervisor is not None:

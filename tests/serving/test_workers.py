@@ -286,8 +286,11 @@ async def test_workers_that_are_spawned_answer_as_those_that_are_forked(
     environment = pool.environment(sys.executable)
     ref = toys.write_model(toys.PidModel(), tmp_path)
     [pid] = json.loads((await call(environment, ref, 1.0)).body)
+    worker = environment.slots[0].worker
+    assert worker is not None
     os.kill(pid, signal.SIGKILL)
-    await wait_until_dead(pid)
+    while worker.alive:
+        await asyncio.sleep(0.01)
     [next_pid] = json.loads((await call(environment, ref, 1.0)).body)
     assert next_pid != pid
     await pool.aclose()
@@ -313,3 +316,23 @@ async def test_closing_leaves_no_process_behind(settings: Settings, tmp_path: Pa
     [pid] = json.loads((await call(environment, ref, 1.0)).body)
     await pool.aclose()
     await wait_until_dead(pid)
+
+
+async def test_a_long_call_holds_up_neither_other_models_nor_its_own_while_a_worker_is_idle(
+    settings: Settings, tmp_path: Path
+) -> None:
+    pool = WorkerPool(replace(settings, workers_per_environment=2), tmp_path / "log")
+    environment = pool.environment(sys.executable)
+    slow = toys.write_model(toys.SleepModel(), tmp_path)
+    others = [toys.write_model(toys.SumModel(), tmp_path) for _ in range(4)]
+    for ref in (slow, *others):
+        await call(environment, ref, 0.0)
+    blocking = asyncio.create_task(call(environment, slow, 4.0))
+    await asyncio.sleep(0.01)
+    at_once = [call(environment, ref, 1.0) for ref in others]
+    assert len(await asyncio.gather(*at_once)) == 4
+    await asyncio.sleep(0.2)
+    assert json.loads((await call(environment, slow, 0.0)).body) == [0.0]
+    assert not blocking.done()
+    assert json.loads((await blocking).body) == [4.0]
+    await pool.aclose()
