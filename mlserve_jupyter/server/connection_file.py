@@ -22,6 +22,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         The server's process id, which its kernels know as ``JPY_PARENT_PID``.
     key
         Acts for the notebook's owner, for as long as this server runs.
+    has_token
+        Whether Jupyter has a token that outside callers can send.
     """
 
     url: str
@@ -29,6 +31,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     version: str
     root_dir: str
+    has_token: bool
 
 
 class ConnectionFile:
@@ -38,15 +41,20 @@ class ConnectionFile:
     ----------
     folder
         Jupyter's runtime folder.
-    url, key, root_dir
+    url, key, root_dir, has_token
         See :class:`Connection`.
     """
 
-    def __init__(self, folder: Path, *, url: str, key: str, root_dir: str) -> None:
+    def __init__(self, folder: Path, *, url: str, key: str, root_dir: str, has_token: bool) -> None:
         pid = os.getpid()
         self.path = folder / f"mlserve-{pid}.json"
         self._content = Connection(
-            url=url, pid=pid, key=key, version=__version__, root_dir=root_dir
+            url=url,
+            pid=pid,
+            key=key,
+            version=__version__,
+            root_dir=root_dir,
+            has_token=has_token,
         )
 
     def write(self) -> None:

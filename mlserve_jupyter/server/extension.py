@@ -95,6 +95,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
             url=url_path_join(_loopback_url(serverapp), "mlserve/"),
             key=self._platform.make_kernel_key(),
             root_dir=serverapp.root_dir,
+            has_token=bool(serverapp.identity_provider.token),
         )
         self._connection_file.write()
 

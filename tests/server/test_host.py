@@ -308,4 +308,5 @@ def test_the_connection_file_says_how_to_reach_the_server(live_server: LiveServe
     connection = json.loads(live_server.connection_file.read_bytes())
     assert connection["pid"] == live_server.process.pid
     assert connection["url"] == live_server.url
+    assert connection["has_token"]
     wait_until_live(live_server)
