@@ -37,13 +37,6 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def no_node(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose PATH has a shell and no ``node``."""
     folder = tmp_path_factory.mktemp("bin")
