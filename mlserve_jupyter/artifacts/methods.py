@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _KNOWN = (
@@ -13,7 +14,6 @@ _KNOWN = (
     "decision_function",
     "score_samples",
     "transform",
-    "inverse_transform",
     "kneighbors",
     "kneighbors_graph",
     "radius_neighbors",
@@ -21,7 +21,10 @@ _KNOWN = (
     "apply",
     "decision_path",
 )
-"""Methods that take data whatever their parameter is called, in the order in which they appear."""
+"""Methods that are known to take data, in the order in which they appear."""
+
+_OFTEN_OTHERWISE = frozenset({"apply"})
+"""Of those, what other libraries use for something else, such as PyTorch's ``apply(fn)``."""
 
 _DATA_NAMES = frozenset({"X", "x", "raw_documents", "data", "inputs"})
 _NEVER = frozenset({"score", "partial_fit", "split", "aic", "bic", "perplexity", "gibbs", "cost"})
@@ -36,37 +39,71 @@ _NEVER_PREFIXES = (
     "correct_",
     "build_",
 )
+_ONLY_IF_ASKED = frozenset({"inverse_transform"})
+"""What takes the answers of another method, and not the model's own input."""
 
 
 def servable_methods(obj: Any) -> list[str]:
     """List the methods of an object (any, hence ``Any``) that take one data argument.
 
     Fitting, scoring, parameters and generators are left out; so is what the object does not have
-    in its present state, such as ``predict_proba`` of an ``SVC(probability=False)``. A plain
-    function, or an object with nothing else to call, has ``__call__``.
+    in its present state, such as ``predict_proba`` of an ``SVC(probability=False)``, and what an
+    object merely holds, such as the ``func`` of a ``functools.partial``. A function, and an object
+    that can be called and has no well-known method, have ``__call__``.
 
     Returns
     -------
     list of str
-        ``predict`` first where it is there, then the other well-known ones, then the rest by name.
+        ``predict`` first where it is there, then the other well-known ones or ``__call__``, then
+        the rest by name.
     """
     if isinstance(obj, type):
         return []
-    if inspect.isroutine(obj):
+    if inspect.isroutine(obj) or isinstance(obj, functools.partial):
         return ["__call__"] if _takes_data(obj, any_name=True) else []
-    names = [name for name in _KNOWN if _is_servable(obj, name, any_name=True)]
-    others = sorted(set(dir(type(obj))) - set(_KNOWN))
-    names += [name for name in others if _is_servable(obj, name, any_name=False)]
-    if not names and callable(obj) and _takes_data(obj, any_name=True):
-        return ["__call__"]
-    return names
+    names = [
+        name for name in _KNOWN if _is_servable(obj, name, any_name=name not in _OFTEN_OTHERWISE)
+    ]
+    if not names and can_be_asked(obj, "__call__"):
+        names = ["__call__"]
+    others = sorted(set(dir(type(obj))) - set(_KNOWN) - _ONLY_IF_ASKED)
+    return names + [name for name in others if _is_servable(obj, name, any_name=False)]
+
+
+def default_method(methods: Sequence[str]) -> str | None:
+    """Choose the method that answers a call that names none; None where somebody has to say it.
+
+    Parameters
+    ----------
+    methods
+        As :func:`servable_methods` gives them.
+    """
+    if methods and (methods[0] in _KNOWN or methods[0] == "__call__"):
+        return methods[0]
+    return None
+
+
+def can_be_asked(obj: Any, name: str) -> bool:
+    """Whether an object (any, hence ``Any``) has this method to serve where its owner names it.
+
+    Its parameter may have any name; fitting and what the object merely holds are out all the same.
+    """
+    if name == "__call__":
+        return callable(obj) and not isinstance(obj, type) and _takes_data(obj, any_name=True)
+    if inspect.isroutine(obj) or isinstance(obj, functools.partial):
+        return False
+    return _is_servable(obj, name, any_name=True)
 
 
 def _is_servable(obj: Any, name: str, *, any_name: bool) -> bool:
     if name in _NEVER or name.startswith(_NEVER_PREFIXES):
         return False
     declared = inspect.getattr_static(type(obj), name, None)
-    if isinstance(declared, (property, type)):
+    if declared is None and name not in _KNOWN and name in getattr(obj, "__dict__", ()):
+        return False
+    if isinstance(declared, (type, functools.cached_property)) or inspect.isdatadescriptor(
+        declared
+    ):
         return False
     # Methods that depend on the fitted state raise AttributeError where they are not available.
     method = getattr(obj, name, None)

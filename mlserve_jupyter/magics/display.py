@@ -125,3 +125,10 @@ def ago(time: datetime | None) -> str:
 def counted(number: int, noun: str) -> str:
     """Show a number of things: ``1 row``, ``2 rows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def with_article(name: str) -> str:
+    """Show the name of a class at the start of a sentence: ``A Ridge``, ``An SVC``."""
+    spelled = len(name) > 1 and name[:2].isupper()
+    vowels = "AEFHILMNORSX" if spelled else "AEIOUaeiou"
+    return f"{'An' if name[0] in vowels or name == 'ndarray' else 'A'} {name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 from mlserve_jupyter.api.manifest import Sample
 from mlserve_jupyter.api.signature import OutputSpec, Signature
 from mlserve_jupyter.errors import MLServeError, NotServable, SampleUnusable
+from mlserve_jupyter.magics.calling import call_on_copy, in_short
 from mlserve_jupyter.magics.sampling import (
     FoundSample,
     check_sample,
@@ -22,8 +22,8 @@ from mlserve_jupyter.magics.sampling import (
     is_rows,
     n_rows,
 )
+from mlserve_jupyter.magics.unservable import why_not_servable
 
-_CHANGES_THE_MODEL = ("fit", "partial_fit", "set_")
 _MAX_EXAMPLE_BYTES = 16 * 2**10
 
 
@@ -99,7 +99,7 @@ def prepare(
     inputs = infer_inputs(found.data, feature_names(obj))
     rows = choose_rows(found.data, inputs)
     answers = _Answers(obj, rows)
-    answers.ask(method)
+    answers.must_ask(method)
     for other in methods:
         if other != method:
             answers.try_to_ask(other)
@@ -134,28 +134,42 @@ class _Answers:
         self.notes: list[str] = []
 
     def ask(self, method: str) -> None:
-        """Call a method twice, to see whether it gives the same again."""
+        """Call a method twice, to see whether it gives the same again.
+
+        Raises
+        ------
+        Exception
+            Whatever a user's model raises.
+        ModelFailed
+            Its answer has no form in JSON.
+        """
         from mlserve_jupyter.artifacts.outputs import describe_output, encode_output
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                answer = getattr(self._obj, method)(self._rows)
-                again = encode_output(getattr(self._obj, method)(self._rows))
-            except Exception as error:  # whatever a user's model raises
-                raise SampleUnusable(
-                    f"`{method}` of this {type(self._obj).__name__} fails on the sample: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+        answer = call_on_copy(self._obj, method, self._rows)
         encoded = encode_output(answer)
-        self.outputs[method] = describe_output(answer, n_rows(self._rows) or 0)
+        output = describe_output(answer, n_rows(self._rows) or 0)
+        again = encode_output(call_on_copy(self._obj, method, self._rows))
+        self.outputs[method] = output
         self.encoded[method] = msgspec.Raw(encoded)
         self.deterministic[method] = encoded == again
-        if encoded != again:
-            self.notes.append(
-                f"`{method}` gives other answers when it is called again, so that only their "
-                "shape was verified."
-            )
+
+    def must_ask(self, method: str) -> None:
+        """Ask the method that the deploy is for.
+
+        Raises
+        ------
+        SampleUnusable
+            It fails on the sample.
+        """
+        try:
+            self.ask(method)
+        except MLServeError:
+            raise
+        except Exception as error:  # whatever a user's model raises
+            raise SampleUnusable(
+                f"`{method}` of this {type(self._obj).__name__} fails on the sample: "
+                f"{in_short(error)}"
+            ) from error
 
     def try_to_ask(self, method: str) -> None:
         """Ask a method that need not work, and leave it out if it does not."""
@@ -163,34 +177,31 @@ class _Answers:
             self.ask(method)
         except MLServeError as error:
             self.notes.append(f"`{method}` is left out: {error.message}")
+        except Exception as error:  # whatever a user's model raises
+            self.notes.append(
+                f"`{method}` is left out, as it fails on the sample: {in_short(error)}"
+            )
 
 
 def _methods(obj: Any, method: str | None) -> tuple[list[str], str]:
     """List the methods that can be served, and choose the default."""
-    from mlserve_jupyter.artifacts.methods import servable_methods
+    from mlserve_jupyter.artifacts.methods import can_be_asked, default_method, servable_methods
 
-    if isinstance(obj, type):
-        raise NotServable(
-            f"{obj.__name__} is a class: make an instance, fit it and deploy that, such as "
-            f"`clf = {obj.__name__}().fit(X, y)`."
-        )
-    methods = [] if is_rows(obj) else list(servable_methods(obj))
-    if method is not None:
-        if method in methods:
-            return methods, method
-        is_public = not method.startswith(("_", *_CHANGES_THE_MODEL))
-        if is_public and callable(getattr(obj, method, None)):
-            return [method, *methods], method
-        raise NotServable(
-            f"This {type(obj).__name__} has no method `{method}` that can be served: it has "
-            f"{', '.join(methods) or 'none'}."
-        )
-    if not methods:
-        raise NotServable(
-            f"A {type(obj).__name__} has no method to serve, such as `predict` or `transform`: "
-            "deploy a fitted model or a function, or name the method with --method."
-        )
-    return methods, "predict" if "predict" in methods else methods[0]
+    if isinstance(obj, type) or is_rows(obj):
+        raise why_not_servable(obj)
+    methods = servable_methods(obj)
+    if method is None:
+        method = default_method(methods)
+        if method is None:
+            raise why_not_servable(obj)
+    elif method not in methods:
+        if not can_be_asked(obj, method):
+            raise NotServable(
+                f"This {type(obj).__name__} has no method `{method}` that can be served: it has "
+                f"{', '.join(methods) or 'none'}."
+            )
+        methods = [method, *methods]
+    return methods, method
 
 
 def _is_unfitted(obj: Any) -> bool:

@@ -7,13 +7,14 @@ estimator says of itself: its ``feature_names_in_``, else its ``n_features_in_``
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 from mlserve_jupyter.errors import SampleUnusable
+from mlserve_jupyter.magics.calling import call_on_copy, in_short
+from mlserve_jupyter.magics.display import with_article
 from mlserve_jupyter.magics.namespace import variables
 
 PREFERRED_NAMES = ("X_train", "X", "X_test", "X_valid", "X_val", "features", "data", "df", "texts")
@@ -95,8 +96,8 @@ def check_sample(model: Any, method: str, data: Any) -> None:
     """
     if n_rows(data) is None:
         raise SampleUnusable(
-            f"A {type(data).__name__} is not a sample: give a DataFrame, a Series, an array, a "
-            "sparse matrix or a list of rows."
+            f"{with_article(type(data).__name__)} is not a sample: give a DataFrame, a Series, "
+            "an array, a sparse matrix or a list of rows."
         )
     if n_rows(data) == 0:
         raise SampleUnusable("The sample has no rows: give some that the model can be tried on.")
@@ -109,12 +110,10 @@ def check_sample(model: Any, method: str, data: Any) -> None:
 
 def refusal(model: Any, method: str, data: Any) -> str | None:
     """Call ``model.<method>`` with a few rows and return what it says against them, if anything."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            getattr(model, method)(head(data, _TRIED_ROWS))
-        except Exception as error:  # whatever a user's model raises is its answer
-            return _first_line(error)
+    try:
+        call_on_copy(model, method, head(data, _TRIED_ROWS))
+    except Exception as error:  # whatever a user's model raises is its answer
+        return in_short(error)
     return None
 
 
@@ -125,12 +124,10 @@ def _answers_row_by_row(model: Any, method: str, data: Any) -> bool:
     """
     width = data.shape[1] if len(getattr(data, "shape", ())) == 2 else 0
     few = head(data, _TRIED_ROWS if width != _TRIED_ROWS else _TRIED_ROWS - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            answer = getattr(model, method)(few)
-        except Exception:  # it does not fit, whatever a user's model says
-            return False
+    try:
+        answer = call_on_copy(model, method, few)
+    except Exception:  # it does not fit, whatever a user's model says
+        return False
     if isinstance(answer, tuple) and answer:
         answer = answer[0]
     return n_rows(answer) in (None, n_rows(few))
@@ -261,8 +258,3 @@ def _zeros(model: Any, method: str, expected: _Expected) -> FoundSample:
             "real rows with --sample to have types and missing values right.",
         ),
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0][:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

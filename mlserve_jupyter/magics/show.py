@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from mlserve_jupyter.api.resources import DescribeModel, DescribeVersion
+from mlserve_jupyter.api.resources import DescribeCacheUse, DescribeModel, DescribeVersion
 from mlserve_jupyter.api.signature import Column, InputSpec
 from mlserve_jupyter.client.http import connect
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
@@ -78,6 +78,8 @@ class Model(Display):
         if current.provenance.source:
             yield "sample", current.provenance.source
         yield "verified", verified_words(current)
+        for use in current.result_cache:
+            yield "cache", cache_words(use)
 
     def _version_rows(self) -> Iterator[tuple[str, ...]]:
         for version in self.versions:
@@ -156,6 +158,24 @@ def verified_words(version: DescribeVersion) -> str:
     if verification.not_deterministic:
         words += f"; by shape only, as they are random: {', '.join(verification.not_deterministic)}"
     return words
+
+
+def cache_words(use: DescribeCacheUse) -> str:
+    """Say what the result cache did for a method since the server started."""
+    n_calls = use.n_hits + use.n_misses + use.n_bypassed
+    answered = f"{use.method}: {use.n_hits} of {counted(n_calls, 'call')} answered from it"
+    match use.refusal:
+        case None:
+            return answered
+        case "not_deterministic":
+            return f"{use.method}: not used, since it gives other answers each time"
+        case "not_verified":
+            return f"{use.method}: not used, since its answers were not verified"
+        case "cheap":
+            return (
+                f"{answered}; not used now, since computing takes {use.compute_ms:.3g} ms and a "
+                f"look-up {use.lookup_ms:.3g} ms"
+            )
 
 
 def takes_words(inputs: InputSpec) -> str:

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from mlserve_jupyter.artifacts.infer import choose_rows, infer_inputs
-from mlserve_jupyter.artifacts.methods import servable_methods
+from mlserve_jupyter.artifacts.methods import can_be_asked, servable_methods
 from mlserve_jupyter.artifacts.outputs import (
     decode_predictions,
     describe_output,
@@ -60,6 +60,8 @@ def test_every_estimator_answers_a_request_as_it_answers_the_notebook(name):
     model, sample = fitted(name)
     methods = servable_methods(model)
     assert methods
+    if can_be_asked(model, "inverse_transform"):
+        methods.append("inverse_transform")
     for method in methods:
         assert_answers_equal(model, method, data_for(method, model, sample))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cached_property, partial
+
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
@@ -10,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from mlserve_jupyter.artifacts.methods import servable_methods
+from mlserve_jupyter.artifacts.methods import can_be_asked, default_method, servable_methods
 
 
 class Booster:
@@ -100,3 +102,73 @@ def test_functions_and_callable_objects_are_called():
 @pytest.mark.parametrize("thing", [Booster, 3, "text", [1], None, lambda: 1, lambda a, b: a])
 def test_what_takes_no_data_has_no_methods(thing):
     assert servable_methods(thing) == []
+
+
+def add(x, n):
+    return x + n
+
+
+class Scorer:
+    """Is called, and has a method of the same shape beside it."""
+
+    def __call__(self, X):
+        return X
+
+    def explain(self, X):
+        return X
+
+    @cached_property
+    def helper(self):
+        return add
+
+
+class Encoder:
+    """Has methods that nobody knows."""
+
+    def __init__(self):
+        self.held = len
+
+    def encode(self, X):
+        return X
+
+    def embed(self, words):
+        return words
+
+
+class TorchLike(Network):
+    """Has an ``apply`` that takes no data."""
+
+    def apply(self, fn):
+        return self
+
+    def forward(self, x):
+        return x
+
+
+def test_a_partial_is_called_and_what_it_holds_never_is():
+    scorer = partial(add, n=5)
+    assert servable_methods(scorer) == ["__call__"]
+    assert default_method(servable_methods(scorer)) == "__call__"
+    assert not can_be_asked(scorer, "func")
+
+
+def test_an_object_that_can_be_called_is_called_where_it_has_no_well_known_method():
+    assert servable_methods(Scorer()) == ["__call__", "explain"]
+    assert servable_methods(TorchLike()) == ["__call__", "forward"]
+    assert can_be_asked(Scorer(), "__call__")
+    assert not can_be_asked(Scorer(), "helper")
+
+
+def test_an_unknown_method_is_never_the_default():
+    assert servable_methods(Encoder()) == ["encode"]
+    assert default_method(servable_methods(Encoder())) is None
+    assert can_be_asked(Encoder(), "encode")
+    assert can_be_asked(Encoder(), "embed")
+    assert not can_be_asked(Encoder(), "held")
+    assert not can_be_asked(Encoder(), "__call__")
+
+
+def test_the_inverse_of_a_transformer_is_listed_for_nobody_and_can_be_asked():
+    scaler = StandardScaler().fit([[1.0]])
+    assert servable_methods(scaler) == ["transform"]
+    assert can_be_asked(scaler, "inverse_transform")

@@ -123,7 +123,7 @@ def test_a_function_of_unknown_input_asks_for_a_sample() -> None:
     [
         (FRAME[["a"]], "does not fit"),
         (FRAME[["a", "b"]].head(0), "no rows"),
-        (3, "A int is not a sample"),
+        (3, "An int is not a sample"),
         ("text", "A str is not a sample"),
     ],
 )
