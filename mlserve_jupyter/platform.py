@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
     from mlserve_jupyter.serving.predict import Predictor
+    from mlserve_jupyter.serving.result_cache import ResultCache
     from mlserve_jupyter.serving.workers import WorkerPool
     from mlserve_jupyter.storage.blobs import ArtifactStore
     from mlserve_jupyter.storage.users import User
@@ -128,6 +129,7 @@ class Platform:
 
         storage.catalog.start()
         workers = WorkerPool(self.settings, self.settings.data_dir / "log")
+        results = await asyncio.to_thread(_open_results, self.settings)
         return Services(
             engine=storage.engine,
             store=storage.store,
@@ -135,7 +137,8 @@ class Platform:
             catalog=storage.catalog,
             log=storage.log,
             workers=workers,
-            predictor=Predictor(storage.catalog, workers, storage.log, self.settings),
+            results=results,
+            predictor=Predictor(storage.catalog, workers, storage.log, self.settings, results),
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
 
@@ -148,8 +151,8 @@ class Services:
     ----------
     engine, store, registry, log
         Synchronous; called in threads.
-    catalog, workers, predictor, deployer
-        Of the event loop.
+    catalog, workers, results, predictor, deployer
+        Of the event loop; ``results`` is None where the result cache is off.
     """
 
     engine: Engine
@@ -158,6 +161,7 @@ class Services:
     catalog: LiveCatalog
     log: PredictionLog
     workers: WorkerPool
+    results: ResultCache | None
     predictor: Predictor
     deployer: Deployer
     _users: dict[str, User] = field(default_factory=dict)
@@ -185,6 +189,8 @@ class Services:
         """Close what was opened, in reverse."""
         await self.deployer.aclose()
         await self.workers.aclose()
+        if self.results is not None:
+            await self.results.aclose()
         await self.catalog.aclose()
         await asyncio.to_thread(self.log.close)
         await asyncio.to_thread(self.engine.dispose)
@@ -216,3 +222,15 @@ def _open_storage(settings: Settings) -> _Storage:
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
     log = PredictionLog(engine, settings, settings.data_dir / "log")
     return _Storage(engine, store, registry, catalog, log)
+
+
+def _open_results(settings: Settings) -> ResultCache | None:
+    """Build the result cache, if there is to be one; in a thread, since it may import a client."""
+    if settings.result_cache == "off":
+        return None
+    from mlserve_jupyter.cache.tiered import open_cache
+    from mlserve_jupyter.serving.result_cache import ResultCache
+
+    return ResultCache(
+        open_cache(settings), ttl_s=settings.cache_ttl_s, always=settings.result_cache == "on"
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from mlserve_jupyter.errors import InvalidName, SettingsInvalid
@@ -54,6 +55,11 @@ class Settings:
         What may wait for one worker; more is answered with ``overloaded``.
     max_batch_rows
         Rows of the calls that a worker takes at once.
+    result_cache, cache_ttl_s, cache_max_bytes
+        ``auto`` asks the result cache where that pays, ``on`` wherever answers may be kept, ``off``
+        never; how long an answer is kept, and what all may take in this process's memory.
+    redis_url, redis_timeout_s
+        A Redis behind the cache in memory, empty for none, and how long a call waits for it.
     log_buffer_rows, log_buffer_bytes, log_flush_s, log_max_value_bytes
         The prediction log's buffer, how often it is written, and the size above which inputs and
         outputs are left out of a row.
@@ -80,6 +86,11 @@ class Settings:
     max_queue_rows: int = 1_000_000
     max_queue_bytes: int = 256 * MIB
     max_batch_rows: int = 256
+    result_cache: str = "auto"
+    cache_ttl_s: float = 3600.0
+    cache_max_bytes: int = 64 * MIB
+    redis_url: str = ""
+    redis_timeout_s: float = 0.05
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
     log_flush_s: float = 0.25
@@ -103,6 +114,9 @@ class Settings:
             "max_queue_rows",
             "max_queue_bytes",
             "max_batch_rows",
+            "cache_ttl_s",
+            "cache_max_bytes",
+            "redis_timeout_s",
             "log_buffer_rows",
             "log_buffer_bytes",
             "log_flush_s",
@@ -118,6 +132,12 @@ class Settings:
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "
                 f"{self.worker_start_method!r}."
             )
+        if self.result_cache not in ("auto", "on", "off"):
+            raise SettingsInvalid(
+                f"result_cache must be 'auto', 'on' or 'off', not {self.result_cache!r}."
+            )
+        if self.redis_url:
+            check_redis_url(self.redis_url)
         check_name(self.owner)
 
     @property
@@ -129,6 +149,23 @@ class Settings:
     def artifacts_dir(self) -> Path:
         """Where artifacts lie: ``models/<user id>/<model name>/v<N>/``."""
         return self.data_dir / "models"
+
+
+def check_redis_url(url: str) -> None:
+    """Refuse a Redis URL that cannot work; it may hold a password and is not repeated.
+
+    Raises
+    ------
+    SettingsInvalid
+        Saying what would.
+    """
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise SettingsInvalid("redis_url must begin with redis://, rediss:// or unix://.")
+    if find_spec("redis") is None:
+        raise SettingsInvalid(
+            "redis_url is set, but the Redis client is not installed: "
+            "`pip install 'mlserve_jupyter[redis]'`."
+        )
 
 
 def check_name(name: str) -> str:

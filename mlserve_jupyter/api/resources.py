@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlserve_jupyter.api.compiled import CompiledRecord
 from mlserve_jupyter.api.manifest import Environment, Provenance
 from mlserve_jupyter.api.signature import Signature
 
@@ -44,6 +45,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         What the fresh worker took.
     loaded_bytes
         Resident bytes of the loaded model, as measured.
+    compiled
+        What was compiled; None until that is known, and where the deploy asked for none.
     """
 
     verified: bool
@@ -55,10 +58,47 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float = 0.0
     predict_ms: float = 0.0
     loaded_bytes: int = 0
+    compiled: CompiledRecord | None = None
+
+
+CacheRefusal = Literal["not_deterministic", "not_verified", "cheap"]
+
+
+class DescribeCacheUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the result cache of the process that answers did for one method of a version.
+
+    Attributes
+    ----------
+    used
+        Whether calls ask it now.
+    refusal
+        Why they do not: ``not_deterministic`` and ``not_verified`` as the verification says,
+        ``cheap`` where look-ups were measured to cost more than they save.
+    n_hits, n_misses, n_bypassed
+        Calls that were answered without the model, that were computed after a look-up, and that
+        were computed without one.
+    lookup_ms, compute_ms
+        The medians of the latest measurements; None where there are none.
+    """
+
+    method: str
+    used: bool
+    refusal: CacheRefusal | None
+    n_hits: int
+    n_misses: int
+    n_bypassed: int
+    lookup_ms: float | None
+    compute_ms: float | None
 
 
 class DescribeVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a model."""
+    """One version of a model.
+
+    Attributes
+    ----------
+    result_cache
+        What the result cache did for the methods that were called; empty where it is off.
+    """
 
     id: str
     model: str
@@ -78,6 +118,7 @@ class DescribeVersion(msgspec.Struct, frozen=True, kw_only=True):
     note: str
     created_at: datetime
     predict_path: str
+    result_cache: list[DescribeCacheUse] = []
 
 
 class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mlserve_jupyter.api.resources import (
     DescribeDeploy,
     DescribeModel,
+    DescribeVersion,
     ListModels,
     ListVersions,
     UpdateModel,
     UpdateVersion,
 )
 from mlserve_jupyter.errors import VersionNotFound
-from mlserve_jupyter.registry.catalog import CatalogModel
+from mlserve_jupyter.registry.catalog import CatalogModel, ServedVersion
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.server.upload import ArtifactUpload
+
+if TYPE_CHECKING:
+    from mlserve_jupyter.serving.result_cache import ResultCache
 
 CHUNK_BYTES = 2**20
 UPLOAD_TIMEOUT_S = 3600.0
@@ -36,6 +42,15 @@ class _ModelResource(Resource):
             model.describe(self.predict_path(model.name), *calls.get(model.id, ()))
             for model in models
         ]
+
+    def describe_version(
+        self, version: ServedVersion, results: ResultCache | None
+    ) -> DescribeVersion:
+        """Return a version in its wire form, with what the result cache did for it."""
+        described = version.describe(self.predict_path(version.model))
+        if results is None:
+            return described
+        return msgspec.structs.replace(described, result_cache=results.describe(version))
 
     def version_number(self, text: str) -> int:
         """Return the version that a path names.
@@ -176,10 +191,9 @@ class VersionsResource(_ModelResource):
         page = found.list_versions(
             limit=self.page_limit, cursor=self.get_query_argument("cursor", None)
         )
-        path = self.predict_path(found.name)
         self.answer(
             ListVersions(
-                items=[version.describe(path) for version in page.items],
+                items=[self.describe_version(version, services.results) for version in page.items],
                 next_cursor=page.next_cursor,
             )
         )
@@ -195,7 +209,7 @@ class VersionResource(_ModelResource):
         user = await services.user(self.caller)
         number = self.version_number(version)
         found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
-        self.answer(found.describe(self.predict_path(found.model)))
+        self.answer(self.describe_version(found, services.results))
 
     @requires("write", MODELS)
     async def patch(self, model: str, version: str) -> None:

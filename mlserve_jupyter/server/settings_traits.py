@@ -84,6 +84,23 @@ class SettingsTraits(Configurable):
     max_batch_rows = Int(
         _DEFAULTS.max_batch_rows, help="Rows of the calls that a worker takes at once."
     ).tag(config=True)
+    result_cache = Unicode(
+        _DEFAULTS.result_cache,
+        help="'auto': answers are kept where that pays; 'on': wherever they may be; 'off': never.",
+    ).tag(config=True)
+    cache_ttl_s = Float(
+        _DEFAULTS.cache_ttl_s, help="How long the result cache keeps an answer, in seconds."
+    ).tag(config=True)
+    cache_max_bytes = Int(
+        _DEFAULTS.cache_max_bytes, help="Bytes of the result cache in this process's memory."
+    ).tag(config=True)
+    redis_url = Unicode(
+        _DEFAULTS.redis_url,
+        help="URL of a Redis behind the result cache (needs the extra 'redis'); empty for none.",
+    ).tag(config=True)
+    redis_timeout_s = Float(
+        _DEFAULTS.redis_timeout_s, help="How long a call waits for Redis, in seconds."
+    ).tag(config=True)
     log_buffer_rows = Int(
         _DEFAULTS.log_buffer_rows, help="Calls that the prediction log's buffer holds."
     ).tag(config=True)

@@ -27,6 +27,7 @@ from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.processes import WorkerError
 from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.result_cache import ResultCache
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
@@ -90,12 +91,14 @@ class _Record:
         self.method = request.method or version.method
         self.status = "ok"
         self.error: str | None = None
+        self.cached = False
         self.n_rows = 0
         self.queue_ms = self.load_ms = self.predict_ms = self.total_ms = 0.0
         self.outputs: bytes | None = None
 
-    def note_times(self, answer: Answer) -> None:
-        """Take over what the call took."""
+    def note_answer(self, answer: Answer) -> None:
+        """Take over where the answer came from and what it took."""
+        self.cached = answer.cached
         self.queue_ms = answer.queue_ms
         self.load_ms = answer.reply.load_ms
         self.predict_ms = answer.reply.predict_ms
@@ -115,7 +118,7 @@ class _Record:
             principal=self.request.principal,
             method=self.method,
             status=self.status,
-            cached=False,
+            cached=self.cached,
             n_rows=self.n_rows,
             queue_ms=self.queue_ms,
             load_ms=self.load_ms,
@@ -134,15 +137,23 @@ class Predictor:
     ----------
     catalog, workers, log, settings
         The rooms that a call walks through.
+    results
+        The result cache, where one is used.
     """
 
     def __init__(
-        self, catalog: LiveCatalog, workers: WorkerPool, log: PredictionLog, settings: Settings
+        self,
+        catalog: LiveCatalog,
+        workers: WorkerPool,
+        log: PredictionLog,
+        settings: Settings,
+        results: ResultCache | None = None,
     ) -> None:
         self._catalog = catalog
         self._workers = workers
         self._log = log
         self._settings = settings
+        self._results = results
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
 
     async def predict(self, request: PredictRequest) -> bytes:
@@ -162,8 +173,8 @@ class Predictor:
             record.method = _method_of(version, request.method)
             batch = await self._decode(version, request)
             record.n_rows = batch.n_rows
-            answer = await self.call(version, record.method, batch, len(request.body))
-            record.note_times(answer)
+            answer = await self._answer(version, record.method, batch, len(request.body))
+            record.note_answer(answer)
             if answer.error is not None:
                 raise_worker_error(answer.error, version_name(version), is_owner=request.is_owner)
             record.outputs = checked_json(answer.body, version_name(version))
@@ -177,6 +188,15 @@ class Predictor:
             record.total_ms = (time.perf_counter() - started) * 1e3
             self._log.append(record.finished())
         return _splice(record, answer.columns)
+
+    async def _answer(
+        self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
+    ) -> Answer:
+        if self._results is None:
+            return await self.call(version, method, batch, n_bytes)
+        return await self._results.answer(
+            version, method, batch, n_bytes, lambda: self.call(version, method, batch, n_bytes)
+        )
 
     async def call(
         self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
@@ -300,9 +320,9 @@ def _splice(record: _Record, columns: list[str] | None) -> bytes:
     assert outputs is not None
     head: _Head
     if columns is None:
-        head = _Head(version.model, version.version, record.request.request_id, cached=False)
+        head = _Head(version.model, version.version, record.request.request_id, record.cached)
     else:
         head = _HeadWithColumns(
-            version.model, version.version, record.request.request_id, cached=False, columns=columns
+            version.model, version.version, record.request.request_id, record.cached, columns
         )
     return b'{"predictions":' + outputs + b"," + msgspec.json.encode(head)[1:]

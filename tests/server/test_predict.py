@@ -91,7 +91,7 @@ def test_every_form_of_body_gives_the_same_answer(
     found = answer(live_server, echo, json=body)
     assert found["predictions"] == ANSWER
     assert found["columns"] == list(FRAME.columns)
-    assert (found["model"], found["version"], found["cached"]) == ("echo", 1, False)
+    assert (found["model"], found["version"]) == ("echo", 1)
 
 
 def test_csv_gives_the_same_answer(live_server: LiveServer, echo: str) -> None:
@@ -176,6 +176,7 @@ def test_what_is_not_there_is_named_with_what_is(live_server: LiveServer, echo: 
         ("api/v1/predict/echo2", 404, "model_not_found", "'echo'"),
         (echo + "?version=9", 404, "version_not_found", "1"),
         (echo + "?version=abc", 400, "invalid_request", "integer"),
+        (echo + "?methd=predict", 400, "invalid_request", "'method'"),
         (echo + "?method=fit", 400, "invalid_request", "transform"),
         (echo + "?method=__class__", 400, "invalid_request", "transform"),
     ):
@@ -194,15 +195,18 @@ def test_a_model_can_be_named_by_its_id_and_by_its_owner(
 
 
 def test_every_call_is_in_the_log(live_server: LiveServer, echo: str) -> None:
-    good = answer(live_server, echo, json={"instances": ROWS})
+    new = [[77, *row[1:]] for row in ROWS]
+    good = answer(live_server, echo, json={"instances": new})
     bad = live_server.request("POST", echo, json={"instances": [[1]]}).json()
+    unreadable = b'{"instances": [[1, 1e400, "x"]]}'
+    assert live_server.request("POST", echo, content=unreadable).status_code in (400, 422)
     page = live_server.request("GET", "api/v1/analytics/models/echo/predictions").json()
     by_id = {item["request_id"]: item for item in page["items"]}
     logged = by_id[good["request_id"]]
     assert logged["status"] == "ok"
-    assert logged["inputs"] == {"instances": ROWS}
-    assert logged["outputs"] == ANSWER
-    assert logged["n_rows"] == 2
+    assert logged["inputs"] == {"instances": new}
+    assert logged["outputs"] == [[77, *row[1:]] for row in ANSWER]
+    assert (logged["n_rows"], logged["cached"]) == (2, False)
     assert logged["total_ms"] >= logged["predict_ms"] > 0
     assert by_id[bad["request_id"]]["status"] == "signature_mismatch"
     assert page["lost"] == 0

@@ -1,0 +1,139 @@
+"""The cache in Redis, which several servers share and which outlives them.
+
+Redis is never needed: away, slow or full, it only answers nothing. Nobody waits for it longer than
+the time-out; after a few failures nobody asks it at all until it answers a ping in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 32
+"""Commands that run at once, each on its own connection; beyond that nothing is found or kept."""
+
+MAX_VALUE_BYTES = 2**20
+"""Larger values stay out of Redis, which would be busy with them for too long."""
+
+FAILURES_TO_OPEN = 3
+FIRST_PING_S = 0.25
+LAST_PING_S = 2.0
+_COMMAND_TIMEOUT_S = 1.0
+
+_EXPIRY = struct.Struct(">d")
+
+T = TypeVar("T")
+
+
+class RedisCache:
+    """A cache in Redis.
+
+    Parameters
+    ----------
+    url
+        ``redis://``, ``rediss://`` or ``unix://``.
+    timeout_s
+        How long a caller waits for an answer. The command itself may take a second, so that a slow
+        connection is made once instead of being given up again and again.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._client: Redis = Redis.from_url(
+            url,
+            socket_timeout=_COMMAND_TIMEOUT_S,
+            socket_connect_timeout=_COMMAND_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._commands: set[asyncio.Task[object]] = set()
+        self._n_failures = 0
+        self._was_refused = False
+        self._pinging: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Redis is asked at all at the moment."""
+        return self._pinging is None and len(self._commands) < MAX_IN_FLIGHT
+
+    async def get(self, key: str) -> tuple[bytes, float] | None:
+        """Return a value and for how many seconds it still holds, or None."""
+        if not self.is_open:
+            return None
+        command = self._start(self._client.get(key))
+        done, _ = await asyncio.wait({command}, timeout=self._timeout_s)
+        if not done:
+            self._note_failure(f"it did not answer within {self._timeout_s:g} s")
+            return None
+        stored = command.result()
+        if not isinstance(stored, bytes) or len(stored) < _EXPIRY.size:
+            return None
+        rest_s = _EXPIRY.unpack_from(stored)[0] - time.time()
+        return (stored[_EXPIRY.size :], rest_s) if rest_s > 0 else None
+
+    def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        """Send a value on its way; whether it arrives is not waited for."""
+        if self.is_open and len(value) <= MAX_VALUE_BYTES:
+            stored = _EXPIRY.pack(time.time() + ttl_s) + value
+            self._start(self._client.set(key, stored, px=max(1, int(ttl_s * 1e3))))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        running = [*self._commands, *([self._pinging] if self._pinging is not None else [])]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._client.aclose()
+
+    def _start(self, command: Awaitable[T]) -> asyncio.Task[T | None]:
+        task = asyncio.create_task(self._run(command))
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+        return task
+
+    async def _run(self, command: Awaitable[T]) -> T | None:
+        try:
+            result = await command
+        except ResponseError as error:  # it is there, and full or read-only
+            if not self._was_refused:
+                log.warning("Redis refuses a command: %s", error)
+            self._was_refused = True
+            return None
+        except (RedisError, OSError, asyncio.TimeoutError) as error:
+            self._note_failure(str(error) or type(error).__name__)
+            return None
+        self._n_failures = 0
+        return result
+
+    def _note_failure(self, reason: str) -> None:
+        self._n_failures += 1
+        if self._n_failures >= FAILURES_TO_OPEN and self._pinging is None:
+            log.warning("Redis is left alone until it answers again: %s", reason)
+            self._pinging = asyncio.create_task(self._ping_until_back())
+
+    async def _ping_until_back(self) -> None:
+        wait_s = FIRST_PING_S
+        while True:
+            await asyncio.sleep(wait_s)
+            started = time.monotonic()
+            try:
+                await asyncio.wait_for(self._client.ping(), _COMMAND_TIMEOUT_S)
+                if time.monotonic() - started <= self._timeout_s:
+                    break
+            except (RedisError, OSError, asyncio.TimeoutError):
+                pass
+            wait_s = min(wait_s * 2, LAST_PING_S)
+        log.warning("Redis answers again.")
+        self._n_failures = 0
+        self._pinging = None

@@ -1,0 +1,50 @@
+"""The result cache as a caller, the log and the notebook see it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.tree import DecisionTreeClassifier
+
+from tests.live import LiveServer
+
+
+class Dice(BaseEstimator):
+    """Gives other answers each time."""
+
+    def fit(self, X: Any, y: Any) -> Dice:
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.random.default_rng().random(len(X))
+
+
+def test_a_caller_sees_that_the_answer_was_kept_and_so_does_the_log(
+    live_server: LiveServer, notebook: Any
+) -> None:
+    X = np.arange(20.0).reshape(10, 2)
+    notebook.deploy(DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="kept", sample=X)
+    notebook.deploy(Dice().fit(X, None), name="dice", sample=X)
+    bodies = [
+        {"json": {"instances": [[1, 2.0]]}},
+        {"json": {"dataframe_records": [{"x1": 2, "x0": 1.0}]}},
+        {"content": "x1,x0\n2,1\n", "headers": {"Content-Type": "text/csv"}},
+    ]
+    answers = [live_server.request("POST", "api/v1/predict/kept", **b).json() for b in bodies]
+    assert [answer["cached"] for answer in answers] == [False, True, True]
+    assert [answer["predictions"] for answer in answers] == [[False]] * 3
+    assert len({answer["request_id"] for answer in answers}) == 3
+    page = live_server.request("GET", "api/v1/analytics/models/kept/predictions").json()
+    assert [item["cached"] for item in page["items"]] == [True, True, False]
+    assert page["items"][0]["outputs"] == [False]
+    [use] = live_server.request("GET", "api/v1/models/kept/versions/1").json()["result_cache"]
+    assert (use["method"], use["n_hits"], use["n_misses"]) == ("predict", 2, 1)
+
+    rolls = [live_server.request("POST", "api/v1/predict/dice", **bodies[0]) for _ in range(3)]
+    assert len({json.dumps(roll.json()["predictions"]) for roll in rolls}) == 3
+    assert "predict: not used" in str(notebook.show("dice"))
+    assert "predict: 2 of 3 calls" in str(notebook.show("kept"))
