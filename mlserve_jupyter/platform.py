@@ -50,7 +50,7 @@ class Platform:
         self._opening = asyncio.Lock()
         self._keys: dict[str, tuple[KeyRecord, Principal]] = {}
         self._probe: asyncio.Task[None] | None = None
-        self._is_draining = False
+        self.is_draining = False
 
     def make_kernel_key(self) -> str:
         """Make the key with which this server's kernels act for the notebook's owner."""
@@ -93,7 +93,7 @@ class Platform:
         MLServeError
             If not, saying why.
         """
-        if self._is_draining:
+        if self.is_draining:
             raise Unavailable("This server is about to stop: send requests to another one.")
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._ask_database())
@@ -106,9 +106,17 @@ class Platform:
                 f"The database has not answered within {READY_TIMEOUT_S:g} s."
             ) from None
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other limits and deadlines; what was built with others stays as it is."""
+        self.settings = settings
+        if self._services is not None:
+            self._services.predictor.apply(settings)
+            self._services.deployer.apply(settings)
+            self._services.workers.apply(settings)
+
     def begin_drain(self) -> None:
         """Be ready no more, while everything goes on being answered."""
-        self._is_draining = True
+        self.is_draining = True
 
     async def _ask_database(self) -> None:
         services = await self.services()

@@ -7,6 +7,7 @@ batch, up to a number of rows. Models take turns, so that a busy one does not st
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
@@ -91,21 +92,19 @@ class WaitingCall:
 
 
 class CallQueue:
-    """A bounded queue of calls.
+    """A queue of calls; :meth:`bound` bounds it."""
 
-    Parameters
-    ----------
-    max_calls, max_rows, max_bytes
-        Bounds of what waits; a call that finds the queue empty is always taken.
-    """
-
-    def __init__(self, *, max_calls: int, max_rows: int, max_bytes: int) -> None:
-        self._max_calls = max_calls
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
+        self._max_calls = self._max_rows = self._max_bytes = sys.maxsize
         self._turns: OrderedDict[tuple[str, str], deque[WaitingCall]] = OrderedDict()
         self._n_calls = self._n_rows = self._n_bytes = 0
         self._arrived = asyncio.Event()
+
+    def bound(self, *, max_calls: int, max_rows: int, max_bytes: int) -> None:
+        """Bound what waits; a call that finds the queue empty is always taken."""
+        self._max_calls = max_calls
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
 
     def __len__(self) -> int:
         """Return the number of calls that wait, given up ones included."""

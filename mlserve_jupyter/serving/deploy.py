@@ -87,6 +87,10 @@ class Deployer:
         self._settings = settings
         self._background: set[asyncio.Task[None]] = set()
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other limits and deadlines."""
+        self._settings = settings
+
     async def deploy(self, owner: User, manifest: Manifest, staged: StagedArtifact) -> Deployed:
         """Verify an upload and publish it as the model's next version.
 

@@ -156,6 +156,10 @@ class Predictor:
         self._results = results
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other deadlines."""
+        self._settings = settings
+
     async def predict(self, request: PredictRequest) -> bytes:
         """Answer a call with the JSON body of the answer.
 

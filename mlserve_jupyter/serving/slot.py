@@ -53,15 +53,20 @@ class Slot:
         self.worker = worker
         self.n_replaced = 0
         self._fresh_worker = fresh_worker
+        self._queue = CallQueue()
+        self.apply(settings)
+        self._running: list[WaitingCall] = []
+        self._started = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other queues and deadlines."""
         self._settings = settings
-        self._queue = CallQueue(
+        self._queue.bound(
             max_calls=settings.max_queue_requests,
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes,
         )
-        self._running: list[WaitingCall] = []
-        self._started = 0.0
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:

@@ -49,6 +49,12 @@ class WorkerPool:
             self._idle_check = asyncio.create_task(self._close_idle())
         return found
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other queues and deadlines; processes that run keep their limits."""
+        self._settings = settings
+        for environment in self._environments.values():
+            environment.apply(settings)
+
     def environments(self) -> list[Environment]:
         """All environments that were used since the start."""
         return list(self._environments.values())
@@ -98,6 +104,12 @@ class Environment:
     def slots(self) -> tuple[Slot, ...]:
         """The slots that exist now."""
         return tuple(self._slots)
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other queues and deadlines."""
+        self._settings = settings
+        for slot in self._slots:
+            slot.apply(settings)
 
     def idle_s(self) -> float:
         """Seconds since the last use; 0 while nothing runs or something waits."""
