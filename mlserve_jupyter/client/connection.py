@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -32,11 +32,17 @@ class Connection:
         An API key (``mls_…``) or a token of the Jupyter server; empty where there is none.
     root_dir
         The folder whose notebooks the server serves, where it is known.
+    has_token
+        Whether callers from outside can use a token of the Jupyter server.
+    path
+        The file in which the server left all this; empty where it was named.
     """
 
     url: str
     key: str
     root_dir: str = ""
+    has_token: bool = True
+    path: str = field(default="", compare=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -111,7 +117,13 @@ def _running(runtime_dir: Path) -> Iterator[tuple[int, float, Connection]]:
             modified_at_s = path.stat().st_mtime
             content = json.loads(path.read_text(encoding="utf-8"))
             pid = int(content["pid"])
-            connection = Connection(content["url"], content["key"], content.get("root_dir", ""))
+            connection = Connection(
+                content["url"],
+                content["key"],
+                content.get("root_dir", ""),
+                has_token=content.get("has_token", True),
+                path=str(path),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a server writes it at this moment, has just ended, or it is not one of ours
         if _is_alive(pid):

@@ -13,9 +13,17 @@ from mlserve_jupyter.api.manifest import Format, Manifest, Runtime
 from mlserve_jupyter.api.resources import DescribeDeploy
 from mlserve_jupyter.artifacts.packing import pack
 from mlserve_jupyter.artifacts.provenance import environment_of, provenance_of
-from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.errors import InvalidName, InvalidRequest
+from mlserve_jupyter.client.http import Client, connect
+from mlserve_jupyter.errors import InvalidName, InvalidRequest, MLServeError
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.caller import (
+    calling_frame,
+    name_of_argument,
+    only_name_of,
+    refuse_loop_variable,
+    variables_of,
+)
+from mlserve_jupyter.magics.changes import change_for_callers
 from mlserve_jupyter.magics.display import (
     Display,
     html_code,
@@ -25,11 +33,11 @@ from mlserve_jupyter.magics.display import (
     html_text,
     html_warnings,
 )
-from mlserve_jupyter.magics.namespace import evaluate, model_name, names_of, of_caller
+from mlserve_jupyter.magics.namespace import evaluate, model_name
 from mlserve_jupyter.magics.preparation import prepare
 from mlserve_jupyter.magics.progress import Progress
 from mlserve_jupyter.magics.show import verified_words
-from mlserve_jupyter.magics.snippet import TOKEN_HINT, Snippet, snippet_of
+from mlserve_jupyter.magics.snippet import Snippet, snippet_of
 from mlserve_jupyter.magics.warming import warm_in_background
 from mlserve_jupyter.settings import check_name
 
@@ -126,7 +134,7 @@ class Deployed(Display):
             + html_warnings(self.warnings)
             + html_code(self.snippet.curl)
             + html_details("Python", html_code(self.snippet.python))
-            + html_paragraph(html_text(TOKEN_HINT, dim=True))
+            + html_paragraph(html_text(self.snippet.hint, dim=True))
         )
 
 
@@ -185,12 +193,13 @@ def deploy(
     ServerNotFound
         No server answers.
     """
-    namespace = of_caller()
+    frame = calling_frame()
+    namespace = variables_of(frame)
     return _deploy(
         obj,
         namespace,
         name=name,
-        variable=_variable(obj, namespace) if name is None else None,
+        variable=name_of_argument(obj, frame, namespace) if name is None else None,
         sample=sample,
         method=method,
         runtime=runtime,
@@ -208,7 +217,7 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Deployed:
     obj = evaluate(expression, namespace)
     variable = None
     if "name" not in arguments:
-        variable = expression if expression.isidentifier() else _variable(obj, namespace)
+        variable = _variable(expression, obj, namespace)
     if "sample" in arguments:
         arguments["sample"] = evaluate(arguments["sample"], namespace)
     verify = not arguments.pop("no_verify", False)
@@ -232,6 +241,8 @@ def _deploy(
 ) -> Deployed:
     _check_choice("runtime", runtime, get_args(Runtime))
     _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
+    if not isinstance(name, str | None):
+        raise InvalidName(f"A name is a text, such as name='wine', and not {name!r:.40}.")
     name = check_name(name) if name is not None else model_name(variable or "")
     client = connect(to)
     warm_in_background(to)
@@ -261,21 +272,33 @@ def _deploy(
         variable=variable if variable != name else None,
         url=urljoin(server_url, answer.version.predict_path),
         source=prepared.source,
-        warnings=(*prepared.notes, *answer.warnings),
-        snippet=snippet_of(answer.version, server_url),
+        warnings=(*_change(client, answer), *prepared.notes, *answer.warnings),
+        snippet=snippet_of(answer.version, client.connection),
         answer=answer,
     )
 
 
-def _variable(obj: Any, namespace: Mapping[str, Any]) -> str:
-    """Return the variable that holds the object."""
-    variables = names_of(obj, namespace)
-    if not variables:
-        raise InvalidName(
-            f"This {type(obj).__name__} is not a variable of the notebook: name the endpoint, such "
-            "as `--name my-model`."
-        )
-    return variables[0]
+def _variable(expression: str, obj: Any, namespace: Mapping[str, Any]) -> str:
+    """Return the variable that a line names, or the one that holds what it evaluates to."""
+    if not expression.isidentifier():
+        return only_name_of(obj, namespace)
+    refuse_loop_variable(expression, calling_frame())
+    return expression
+
+
+def _change(client: Client, answer: DescribeDeploy) -> list[str]:
+    """Warn where calls that were written for the version before would fail now."""
+    now = answer.version
+    if now.version == 1:
+        return []
+    try:
+        versions = client.versions(answer.model.name)
+    except MLServeError:  # the deploy is done, whatever the server says to this
+        return []
+    before = (each for each in versions if each.version < now.version and each.status == "active")
+    newest = next(before, None)
+    change = None if newest is None else change_for_callers(newest, now)
+    return [] if change is None else [change]
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

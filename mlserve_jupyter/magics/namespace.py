@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,23 +51,13 @@ def variables(namespace: Namespace) -> list[tuple[str, Any]]:
     ]
 
 
-def of_caller(depth: int = 2) -> dict[str, Any]:
-    """Return the variables that the caller of a public function sees.
-
-    Parameters
-    ----------
-    depth
-        How many calls up; 2 is the caller of the function that calls this.
-    """
-    frame = sys._getframe(depth)
-    if frame.f_locals is frame.f_globals:
-        return frame.f_globals
-    return {**frame.f_globals, **frame.f_locals}
-
-
 def names_of(obj: Any, namespace: Namespace) -> list[str]:
     """List the variables that hold ``obj``, without those that begin with an underscore."""
-    return [name for name, value in namespace.items() if value is obj and not name.startswith("_")]
+    return [
+        name
+        for name, value in namespace.items()
+        if value is obj and name.isidentifier() and not name.startswith("_")
+    ]
 
 
 def model_name(variable: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urljoin
 
 from mlserve_jupyter.api.resources import DescribeVersion
 from mlserve_jupyter.api.signature import Column, InputSpec
+from mlserve_jupyter.client.connection import Connection
 from mlserve_jupyter.client.http import connect
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import Display, html_code, html_paragraph, html_text
@@ -28,11 +29,36 @@ USAGE = Usage(
     ),
 )
 
-TOKEN_HINT = (
-    "JUPYTER_TOKEN is the token of the Jupyter server: `jupyter server list` shows it behind "
-    "`token=`."
-)
 _MAX_EXAMPLE_CHARS = 4000
+
+
+@dataclass(frozen=True)
+class Credential:
+    """How a program outside the notebook shows who it is.
+
+    Attributes
+    ----------
+    header, variable
+        The HTTP header, and the environment variable whose value it carries.
+    prefix
+        What stands before the value.
+    hint
+        Where the value comes from.
+    """
+
+    header: str
+    variable: str
+    prefix: str
+    hint: str
+
+
+TOKEN = Credential(
+    "Authorization",
+    "JUPYTER_TOKEN",
+    "token ",
+    "JUPYTER_TOKEN is the token of the Jupyter server: `jupyter server list` shows it behind "
+    "`token=`.",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,15 +70,18 @@ class Snippet(Display):
     url
         The predict route, absolute.
     curl, python
-        The code; the credential is the environment variable ``JUPYTER_TOKEN``.
+        The code; the credential is an environment variable.
+    hint
+        Where the credential comes from.
     """
 
     url: str
     curl: str
     python: str
+    hint: str
 
     def _text(self) -> str:
-        return f"{self.curl}\n\n{self.python}\n\n{TOKEN_HINT}"
+        return f"{self.curl}\n\n{self.python}\n\n{self.hint}"
 
     def _html(self) -> str:
         return (
@@ -60,7 +89,7 @@ class Snippet(Display):
             + html_code(self.curl)
             + html_paragraph(html_text("Python", bold=True))
             + html_code(self.python)
-            + html_paragraph(html_text(TOKEN_HINT, dim=True))
+            + html_paragraph(html_text(self.hint, dim=True))
         )
 
 
@@ -90,7 +119,7 @@ def snippet(
     client = connect(to)
     number = version or client.model(name).default_version or 1
     return snippet_of(
-        client.version(name, number), client.connection.url, version=version, method=method
+        client.version(name, number), client.connection, version=version, method=method
     )
 
 
@@ -101,7 +130,7 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Snippet:
 
 def snippet_of(
     described: DescribeVersion,
-    server_url: str,
+    connection: Connection,
     *,
     version: int | None = None,
     method: str | None = None,
@@ -112,21 +141,27 @@ def snippet_of(
     ----------
     described
         The version, whose signature has an example.
-    server_url
-        Where the server is.
+    connection
+        The server.
     version, method
         What the call names; None leaves it to the server.
     """
     query = {name: value for name, value in (("version", version), ("method", method)) if value}
-    url = urljoin(server_url, described.predict_path) + (f"?{urlencode(query)}" if query else "")
+    url = urljoin(connection.url, described.predict_path) + (
+        f"?{urlencode(query)}" if query else ""
+    )
     body = example_body(described.signature.inputs)
+    credential = _credential(connection)
+    header, prefix, variable = credential.header, credential.prefix, credential.variable
     curl = (
         f"curl -s {shlex.quote(url)} \\\n"
-        '  -H "Authorization: token $JUPYTER_TOKEN" \\\n'
+        f'  -H "{header}: {prefix}${variable}" \\\n'
         "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(json.dumps(body))}"
     )
     literal = pformat(body, width=88, sort_dicts=False).replace("\n", "\n       ")
+    value = f"os.environ['{variable}']"
+    value = f'f"{prefix}{{{value}}}"' if prefix else value
     python = (
         "import json, os, urllib.request\n\n"
         f"body = {literal}\n"
@@ -134,14 +169,30 @@ def snippet_of(
         f"    {url!r},\n"
         "    data=json.dumps(body).encode(),\n"
         "    headers={\n"
-        '        "Authorization": f"token {os.environ[\'JUPYTER_TOKEN\']}",\n'
+        f'        "{header}": {value},\n'
         '        "Content-Type": "application/json",\n'
         "    },\n"
         ")\n"
         "with urllib.request.urlopen(request) as response:\n"
         '    print(json.load(response)["predictions"])'
     )
-    return Snippet(url, curl, python)
+    return Snippet(url, curl, python, credential.hint)
+
+
+def _credential(connection: Connection) -> Credential:
+    """Choose what outside callers can send: Jupyter's token where there is one, else a key."""
+    if connection.path:
+        if connection.has_token:
+            return TOKEN
+        source = (
+            f"the field `key` of {connection.path}, and valid while this server runs: it has a "
+            "password and no token"
+        )
+    elif connection.key.startswith("mls_"):
+        source = "the key with which this notebook reaches the server"
+    else:
+        return TOKEN
+    return Credential("X-MLServe-Key", "MLSERVE_KEY", "", f"MLSERVE_KEY is {source}.")
 
 
 def example_body(inputs: InputSpec) -> dict[str, Any]:

@@ -344,3 +344,54 @@ def test_functions_that_work_in_place_answer_over_rest_as_they_do_here(
     assert run("predict take orders[2:3]", namespace) == [2]
     assert run("predict centre X_train", namespace).tolist() == (before["a"] - 1).tolist()
     pd.testing.assert_frame_equal(run("predict plus_five X_train", namespace), before + 5)
+
+
+def test_a_version_that_takes_something_else_is_warned_of(namespace: dict[str, Any]) -> None:
+    namespace["narrow"] = LogisticRegression().fit(X_train[["a"]], Y)
+    namespace["X"] = X_train[["a"]]
+    assert run("deploy clf --name changed", namespace).warnings == ()
+    assert run("deploy clf --name changed", namespace).warnings == ()
+    run("archive changed --version 2 --yes", namespace)
+    deployed = run("deploy narrow --name changed", namespace)
+    assert deployed.warnings == (
+        "version 1 took 2 columns, this one takes 1: calls that were written for it will be "
+        "refused",
+    )
+    assert "version 1 took 2 columns" in repr(deployed)
+
+
+def test_the_function_takes_the_name_of_its_argument() -> None:
+    alpha = beta = LogisticRegression().fit(X_train, Y)
+    assert mlserve.deploy(beta, sample=X_train).name == "beta"
+    with pytest.raises(InvalidName, match="alpha, beta"):
+        mlserve.deploy([alpha][0], sample=X_train)
+    for model in [alpha]:
+        with pytest.raises(InvalidName, match="variable of a loop"):
+            mlserve.deploy(model, sample=X_train)
+    with pytest.raises(InvalidName, match="A name is a text"):
+        mlserve.deploy(alpha, name=5)  # type: ignore[arg-type]
+
+
+def test_without_a_token_the_snippets_carry_the_key_of_the_server(
+    namespace: dict[str, Any], own_server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads(own_server.connection_file.read_text())
+    own_server.connection_file.write_text(json.dumps({**content, "has_token": False}))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(own_server.runtime_dir))
+    monkeypatch.setenv("JPY_PARENT_PID", str(own_server.process.pid))
+    deployed = run("deploy clf", namespace)
+    snippet = deployed.snippet
+    assert "JUPYTER_TOKEN" not in snippet.curl + snippet.python + snippet.hint
+    assert '-H "X-MLServe-Key: $MLSERVE_KEY"' in snippet.curl
+    assert str(own_server.connection_file) in snippet.hint
+    assert own_server.key not in repr(snippet) + repr(deployed)
+    env = {**os.environ, "MLSERVE_KEY": own_server.key}
+    expected = namespace["clf"].predict(X_train.head(1)).tolist()
+    shell = subprocess.run(
+        ["bash", "-c", snippet.curl], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(shell.stdout)["predictions"] == expected
+    python = subprocess.run(
+        [sys.executable, "-c", snippet.python], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert python.stdout.strip() == str(expected), python.stderr
