@@ -6,7 +6,7 @@ raises the epoch, by which other processes see that they must read anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -158,22 +158,28 @@ class Registry:
         with staged:
             check_name(manifest.name)
             _check_bytes(manifest, staged)
-            with self._changing(owner.id, manifest.name) as connection:
-                now = datetime.now(timezone.utc)
-                model_id, version = next_version(connection, owner, manifest, now)
-                key = VersionKey(owner.id, manifest.name, version)
-                served = new_version(
-                    key,
-                    id=new_id(),
-                    model_id=model_id,
-                    owner=owner.name,
-                    manifest=manifest,
-                    verification=verification,
-                    path=artifact_path(self._store, key, manifest.format),
-                    created_at=now,
-                )
-                connection.execute(model_versions.insert().values(version_row(served)))
-                self._store.publish(staged, *key, metadata_json(served))
+            published: list[int] = []
+            try:
+                with self._changing() as connection:
+                    now = datetime.now(timezone.utc)
+                    model_id, version = next_version(connection, owner, manifest, now)
+                    key = VersionKey(owner.id, manifest.name, version)
+                    served = new_version(
+                        key,
+                        id=new_id(),
+                        model_id=model_id,
+                        owner=owner.name,
+                        manifest=manifest,
+                        verification=verification,
+                        path=artifact_path(self._store, key, manifest.format),
+                        created_at=now,
+                    )
+                    connection.execute(model_versions.insert().values(version_row(served)))
+                    self._store.publish(staged, *key, metadata_json(served))
+                    published.append(version)
+            except BaseException:
+                self._remove_without_row(owner.id, manifest.name, published)
+                raise
         return served
 
     def update_model(self, model_id: str, changes: UpdateModel) -> None:
@@ -257,18 +263,23 @@ class Registry:
                 break
         with self._changing() as connection:
             owner_id, name = check_inactive(connection, model_id)
+            versions = connection.scalars(
+                sa.select(model_versions.c.version).where(model_versions.c.model_id == model_id)
+            ).all()
             for table in (predictions, prediction_counts, model_versions):
                 connection.execute(table.delete().where(table.c.model_id == model_id))
             connection.execute(models.delete().where(models.c.id == model_id))
-        self._remove_orphans(owner_id, name)
+        self._remove_without_row(owner_id, name, versions)
 
     def sweep(self) -> list[Path]:
-        """Remove what killed deploys have left on the disk; for the start of a process.
+        """Clear away what killed deploys have left on the disk; for the start of a process.
+
+        Folders of users whom this database does not know are left alone: they are another's.
 
         Returns
         -------
         list of Path
-            What was removed.
+            What is no more where it was; see ``ArtifactStore.sweep``.
 
         Raises
         ------
@@ -282,33 +293,27 @@ class Registry:
                     models, models.c.id == model_versions.c.model_id
                 )
             )
-            return self._store.sweep({(row.owner_id, row.name, row.version) for row in rows})
+            known = {(row.owner_id, row.name, row.version) for row in rows}
+            return self._store.sweep(known, set(connection.scalars(sa.select(users.c.id))))
 
     @contextmanager
-    def _changing(
-        self, owner_id: str | None = None, model_name: str | None = None
-    ) -> Iterator[Connection]:
-        """Give a transaction in which no other process changes the registry.
+    def _changing(self) -> Iterator[Connection]:
+        """Give a transaction in which no other process changes the registry."""
+        with writing(self._engine) as connection:
+            lock(connection)
+            yield connection
+            connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
 
-        Where it fails although a folder of ``model_name`` was published within, that folder is
-        removed, and so is every other of the same model that has no row.
-        """
-        try:
-            with writing(self._engine) as connection:
-                lock(connection)
-                yield connection
-                connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
-        except BaseException:
-            if owner_id is not None and model_name is not None:
-                self._remove_orphans(owner_id, model_name)
-            raise
-
-    def _remove_orphans(self, owner_id: str, model_name: str) -> None:
-        """Remove the folders of a model's versions that have no row.
+    def _remove_without_row(
+        self, owner_id: str, model_name: str, versions: Collection[int]
+    ) -> None:
+        """Remove the folders of those ``versions`` of a model that have no row.
 
         The rows are read anew, under the lock: a commit may have arrived although its answer did
         not, and another process may have published meanwhile.
         """
+        if not versions:
+            return
         try:
             with writing(self._engine) as connection:
                 lock(connection)
@@ -317,10 +322,10 @@ class Registry:
                     .join(models, models.c.id == model_versions.c.model_id)
                     .where(models.c.owner_id == owner_id, models.c.name == model_name)
                 ).all()
-                for version in self._store.orphans(owner_id, model_name, known):
+                for version in set(versions).difference(known):
                     self._store.remove(owner_id, model_name, version)
         except (StorageUnavailable, StorageFull):
-            # An orphan is never served, and the sweep at the next start removes it. The error
+            # An orphan is never served, and the sweep at the next start sets it aside. The error
             # that led here is the one that the caller must see.
             return
 

@@ -69,6 +69,7 @@ class ModelsResource(_ModelResource):
     """``api/v1/models``: GET lists, POST deploys."""
 
     body_timeout_s = UPLOAD_TIMEOUT_S
+    _upload: ArtifactUpload | None = None
 
     @property
     def max_body_bytes(self) -> int:
@@ -79,7 +80,6 @@ class ModelsResource(_ModelResource):
 
     async def prepare(self) -> None:
         """Admit the caller, then get ready for the upload."""
-        self._upload: ArtifactUpload | None = None
         await super().prepare()
         if self.request.method == "POST" and not self._finished:
             services = await self.platform.services()
@@ -134,14 +134,12 @@ class ModelsResource(_ModelResource):
     def on_connection_close(self) -> None:
         """Throw a half-uploaded artifact away when its sender is gone."""
         super().on_connection_close()
-        self._discard()
+        if self._upload is not None:
+            self._upload.abandon()
 
     def on_finish(self) -> None:
         """Throw an artifact away that was not published."""
         super().on_finish()
-        self._discard()
-
-    def _discard(self) -> None:
         if self._upload is not None:
             self._upload.discard()
 

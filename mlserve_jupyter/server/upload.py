@@ -13,6 +13,7 @@ from mlserve_jupyter.errors import (
     InvalidBody,
     InvalidRequest,
     MLServeError,
+    StorageUnavailable,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -61,6 +62,7 @@ class ArtifactUpload:
         self._error: MLServeError | None = None
         self._writing: asyncio.Future[None] | None = None
         self._is_discarded = False
+        self._is_handed_over = False
         self._header_name = b""
         self._header_value = b""
         self._part = ""
@@ -90,12 +92,12 @@ class ArtifactUpload:
             self._fail(InvalidBody(f"The body is not multipart/form-data: {error}."))
 
     async def finish(self) -> tuple[Manifest, StagedArtifact]:
-        """Return what was received, once the body has ended.
+        """Return what was received, once the body has ended, to one who will discard it.
 
         Raises
         ------
         MLServeError
-            Whatever was wrong with it.
+            Whatever was wrong with it, or its sender is gone.
         """
         if self._error is not None:
             raise self._error
@@ -104,7 +106,15 @@ class ArtifactUpload:
                 "The upload is not complete: it needs the parts 'manifest' and 'artifact'."
             )
         await self._write_pending()
+        if self._is_discarded:
+            raise StorageUnavailable("The upload was given up by its sender: deploy again.")
+        self._is_handed_over = True
         return self._manifest, self._staged
+
+    def abandon(self) -> None:
+        """Discard what is still coming in; what was handed over stays with the deploy."""
+        if not self._is_handed_over:
+            self.discard()
 
     def discard(self) -> None:
         """Remove the staged artifact unless it was published."""

@@ -4,18 +4,20 @@
 
     models/
       <user id>/<model name>/v<N>/model.<ext>      published
+                                  model.onnx       where it was compiled
                                   metadata.json
       .staging/<uuid>/model.<ext>                  an upload under way
                <uuid>.lock                         held by the process that uploads
+      .orphans/…                                   versions without a row; see ``orphans.py``
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -24,17 +26,23 @@ from mlserve_jupyter.errors import ArtifactRejected, StorageUnavailable
 from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.folders import (
     disk_errors,
+    make_parents,
     make_private_folder,
     open_and_own,
+    remove_tree,
     sync_folder,
 )
+from mlserve_jupyter.storage.orphans import remove_old_orphans, set_aside
 
 EXTENSIONS = {"joblib": "joblib", "cloudpickle": "pkl", "skops": "skops"}
 """The file name extension of each format."""
 
+GRAPH_NAME = "model.onnx"
+"""The compiled graph, beside the artifact."""
+
 _STAGING = ".staging"
 _LOCK = ".lock"
-_METADATA = "metadata.json"
+METADATA_NAME = "metadata.json"
 
 
 class VersionKey(NamedTuple):
@@ -104,7 +112,8 @@ class ArtifactStore:
         """Move a staged artifact to where it will be served from, durably.
 
         Whoever calls this keeps others from publishing the same version meanwhile; a folder that
-        is already there is therefore an orphan of a deploy that was killed, and is replaced.
+        is already there is therefore an orphan of a deploy that was killed or of a database that is
+        no more, and is set aside.
 
         Parameters
         ----------
@@ -125,23 +134,46 @@ class ArtifactStore:
         StorageFull, StorageUnavailable
             Nothing was published, and the staged artifact is discarded.
         """
-        staged.finish()
         folder = self.folder(user_id, model_name, version)
-        try:
-            with disk_errors(folder):
-                _write_private_file(staged.folder / _METADATA, metadata)
-                sync_folder(staged.folder)
-                self._make_parents(folder)
-                if folder.exists():
-                    self._throw_away(folder)
-                os.rename(staged.folder, folder)
-                sync_folder(folder.parent)
-                sync_folder(self.root / _STAGING)
-        except BaseException:
-            staged.discard()
-            raise
-        staged.release()
+        with staged.owning:
+            staged.check_owned()
+            staged.finish()
+            is_moved = False
+            try:
+                with disk_errors(folder):
+                    _write_private_file(staged.folder / METADATA_NAME, metadata)
+                    sync_folder(staged.folder)
+                    make_parents(folder, self.root)
+                    if folder.exists():
+                        set_aside(self.root, folder)
+                    os.rename(staged.folder, folder)
+                    is_moved = True
+                    sync_folder(folder.parent)
+                    sync_folder(self.root / _STAGING)
+            except BaseException:
+                if is_moved:
+                    remove_tree(folder)
+                staged.discard()
+                raise
+            staged.release()
         return folder / staged.path.name
+
+    def replace_files(self, key: VersionKey, contents: dict[str, bytes]) -> None:
+        """Write files into a version's folder, each whole or not at all, durably.
+
+        Raises
+        ------
+        StorageFull, StorageUnavailable
+            Some may not have been replaced.
+        """
+        folder = self.folder(*key)
+        with disk_errors(folder):
+            for name, content in contents.items():
+                aside = folder / f".{name}"
+                aside.unlink(missing_ok=True)
+                _write_private_file(aside, content)
+                os.rename(aside, folder / name)
+            sync_folder(folder)
 
     def remove(self, user_id: str, model_name: str, version: int) -> None:
         """Remove a version's folder, and those above it that are then empty."""
@@ -155,22 +187,27 @@ class ArtifactStore:
                 except OSError:  # not empty, or never made: either way there is nothing to do
                     break
 
-    def sweep(self, known: Collection[tuple[str, str, int]]) -> list[Path]:
-        """Remove what deploys that were killed have left behind.
+    def sweep(
+        self, known: Collection[tuple[str, str, int]], user_ids: Collection[str]
+    ) -> list[Path]:
+        """Clear away what deploys that were killed have left behind.
 
-        That is every staging folder whose process is gone, and every version folder that is not
-        ``known``. Only ``Registry.sweep`` should call this, since it keeps deploys from
-        publishing between the reading of ``known`` and the end of the sweep.
+        Every staging folder whose process is gone is removed. Every version folder that is not
+        ``known`` is set aside, where its user is known: the others belong to another database.
+        Only ``Registry.sweep`` should call this, since it keeps deploys from publishing between
+        the reading of ``known`` and the end of the sweep.
 
         Parameters
         ----------
         known
             The versions that have a row.
+        user_ids
+            The users that have a row.
 
         Returns
         -------
         list of Path
-            What was removed.
+            What is no more where it was.
         """
         if not self.root.is_dir():
             return []
@@ -178,9 +215,10 @@ class ArtifactStore:
         wanted = {self.folder(*key) for key in known}
         removed = []
         with disk_errors(self.root):
+            remove_old_orphans(self.root)
             for folder in self._version_folders():
-                if folder not in wanted:
-                    self._throw_away(folder)
+                if folder not in wanted and folder.parent.parent.name in user_ids:
+                    set_aside(self.root, folder)
                     removed.append(folder)
             # A lock is there before its folder and goes after it.
             for lock in sorted((self.root / _STAGING).glob(f"*{_LOCK}")):
@@ -190,35 +228,23 @@ class ArtifactStore:
                     os.close(lock_fd)
             for folder in sorted((self.root / _STAGING).iterdir()):
                 if folder.suffix != _LOCK and not _lock_of(folder).exists():
-                    _remove_tree(folder)
+                    remove_tree(folder)
                     removed.append(folder)
         return removed
-
-    def orphans(self, user_id: str, model_name: str, known: Collection[int]) -> list[int]:
-        """Return the versions of one model that have a folder and are not ``known``."""
-        parent = self.folder(user_id, model_name, 1).parent
-        there = [_version_of(folder) for folder in parent.iterdir()] if parent.is_dir() else []
-        return sorted(version for version in there if version and version not in known)
 
     def _version_folders(self) -> list[Path]:
         return sorted(
             folder
             for folder in self.root.glob("*/*/v*")
-            if _version_of(folder) and folder.parent.parent.name != _STAGING
+            if _version_of(folder) and not folder.parent.parent.name.startswith(".")
         )
-
-    def _make_parents(self, folder: Path) -> None:
-        for parent in (self.root, folder.parent.parent, folder.parent):
-            if not parent.is_dir():
-                make_private_folder(parent)
-                sync_folder(parent.parent)
 
     def _throw_away(self, folder: Path) -> None:
         """Take a folder from its place in one step, then delete it at leisure."""
         rubbish = self.root / _STAGING / str(uuid4())
         os.rename(folder, rubbish)
         sync_folder(folder.parent)
-        _remove_tree(rubbish)
+        remove_tree(rubbish)
 
 
 class StagedArtifact:
@@ -232,12 +258,16 @@ class StagedArtifact:
         Its folder and its file.
     extension
         The file name extension.
+    owning
+        Held while the folder is changed: the sender's leaving discards in one thread what the
+        deploy publishes in another.
     """
 
     def __init__(self, folder: Path, extension: str, lock_fd: int) -> None:
         self.folder = folder
         self.extension = extension
         self.path = folder / f"model.{extension}"
+        self.owning = RLock()
         self._lock_fd: int | None = lock_fd
         self._size_bytes = 0
         self._hash = hashlib.sha256()
@@ -260,18 +290,36 @@ class StagedArtifact:
         StorageFull, StorageUnavailable
             It does not go to the disk; the artifact is discarded.
         """
-        if self._file is None:
-            raise StorageUnavailable(f"{self.path} is closed: stage the artifact anew.")
-        try:
-            with disk_errors(self.path):
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
-        except BaseException:
-            self.discard()
-            raise
+        with self.owning:
+            if self._file is None:
+                raise StorageUnavailable(f"{self.path} is closed: stage the artifact anew.")
+            try:
+                with disk_errors(self.path):
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[os.write(self._file, rest) :]
+            except BaseException:
+                self.discard()
+                raise
         self._hash.update(chunk)
         self._size_bytes += len(chunk)
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write another file beside the artifact, to be published with it.
+
+        Raises
+        ------
+        StorageFull, StorageUnavailable
+            It does not go to the disk; the artifact is discarded.
+        """
+        with self.owning:
+            self.check_owned()
+            try:
+                with disk_errors(self.folder / name):
+                    _write_private_file(self.folder / name, content)
+            except BaseException:
+                self.discard()
+                raise
 
     def finish(self) -> tuple[str, int]:
         """Put file and folder on the disk and close the file; more often is allowed.
@@ -286,33 +334,49 @@ class StagedArtifact:
         StorageFull, StorageUnavailable
             They do not go to the disk; the artifact is discarded.
         """
-        if self._finished is None:
-            if self._file is None:
-                raise StorageUnavailable(f"{self.path} was discarded: stage the artifact anew.")
-            try:
-                with disk_errors(self.path):
-                    os.fsync(self._file)
-                    self._close_file()
-                    sync_folder(self.folder)
-            except BaseException:
-                self.discard()
-                raise
-            self._finished = self._hash.hexdigest(), self._size_bytes
-        return self._finished
+        with self.owning:
+            if self._finished is None:
+                if self._file is None:
+                    raise StorageUnavailable(f"{self.path} was discarded: stage the artifact anew.")
+                try:
+                    with disk_errors(self.path):
+                        os.fsync(self._file)
+                        self._close_file()
+                        sync_folder(self.folder)
+                except BaseException:
+                    self.discard()
+                    raise
+                self._finished = self._hash.hexdigest(), self._size_bytes
+            return self._finished
+
+    def check_owned(self) -> None:
+        """Return if it is still this process's to publish.
+
+        Raises
+        ------
+        StorageUnavailable
+            It was discarded.
+        """
+        if self._lock_fd is None:
+            raise StorageUnavailable(
+                "The upload was given up by its sender: nothing was published. Deploy again."
+            )
 
     def discard(self) -> None:
         """Remove it; nothing happens where it is already published or discarded."""
-        self._close_file()
-        if self._lock_fd is not None:
-            _remove_tree(self.folder)
-        self.release()
+        with self.owning:
+            self._close_file()
+            if self._lock_fd is not None:
+                remove_tree(self.folder)
+            self.release()
 
     def release(self) -> None:
         """Give up the ownership of the folder without removing it."""
-        lock_fd, self._lock_fd = self._lock_fd, None
-        if lock_fd is not None:
-            _lock_of(self.folder).unlink(missing_ok=True)
-            os.close(lock_fd)
+        with self.owning:
+            lock_fd, self._lock_fd = self._lock_fd, None
+            if lock_fd is not None:
+                _lock_of(self.folder).unlink(missing_ok=True)
+                os.close(lock_fd)
 
     def __enter__(self) -> StagedArtifact:
         """Return itself."""
@@ -359,14 +423,3 @@ def _write_private_file(path: Path, content: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _remove_tree(path: Path) -> None:
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    while path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:  # a sweep of another process removes it at the same time
-            continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,12 +51,32 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
-                f"No space is left for {path}: free some, archive or delete models, and try again.",
+                f"No space is left for {path}: free space on its disk, and try again.",
             ) from error
         raise StorageUnavailable(
             f"{path} cannot be used ({error.strerror}): let this user read and write it, or set "
             "data_dir to another folder.",
         ) from error
+
+
+def make_parents(path: Path, root: Path) -> None:
+    """Make the folders between ``root`` and ``path``, ``root`` too, private and durable."""
+    for folder in reversed(path.parents):
+        if folder.is_relative_to(root) and not folder.is_dir():
+            make_private_folder(folder)
+            sync_folder(folder.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; nothing happens where there is none."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:  # another process removes it at the same time
+            continue
 
 
 def sync_folder(folder: Path) -> None:

@@ -225,6 +225,30 @@ def test_a_sweep_removes_orphans_and_keeps_what_is_served(deploy: Deploys, engin
     assert deploy.registry.sweep() == []
 
 
+def test_a_server_with_another_database_takes_no_artifact(deploy: Deploys, tmp_path: Path) -> None:
+    served = deploy()
+    with opened(settings_in(tmp_path / "other")) as other_engine:
+        other = Deploys(other_engine, deploy.store.root)
+        assert other.registry.sweep() == []
+        other(content=b"theirs")
+        assert other.registry.sweep() == []
+    assert served.path.read_bytes() == b"model"
+
+
+def test_a_database_put_back_to_an_older_state_loses_no_newer_artifact(
+    deploy: Deploys, engine: Engine
+) -> None:
+    deploy()
+    newer = [deploy(content=content) for content in (b"second", b"third")]
+    with writing(engine) as connection:
+        connection.execute(model_versions.delete().where(model_versions.c.version > 1))
+    assert deploy(content=b"instead").version == 2
+    deploy.registry.sweep()
+    aside = (deploy.store.root / ".orphans" / deploy.user.id / "clf").glob("v*/model.pkl")
+    assert {path.read_bytes() for path in aside} == {b"second", b"third"}
+    assert newer[0].path.read_bytes() == b"instead"
+
+
 def test_processes_that_deploy_the_same_name_at_once_get_one_number_each(
     deploy: Deploys, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from mlserve_jupyter.api.manifest import encode_json
 from tests import toys
 from tests.live import LiveServer
 from tests.server.manifests import manifest_of, sample_of
@@ -175,8 +177,6 @@ def test_bodies_that_are_not_a_deploy_are_refused(live_server: LiveServer) -> No
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(live_server: LiveServer) -> None:
-    from mlserve_jupyter.api.manifest import encode_json
-
     manifest = encode_json(manifest_of("cut-off", b"\x80" * 4_000_000))
     head = (
         b'--b\r\nContent-Disposition: form-data; name="manifest"\r\n\r\n'
@@ -199,6 +199,46 @@ def test_an_upload_that_is_cut_off_leaves_nothing(live_server: LiveServer) -> No
         deadline -= 1
         live_server.request("GET", "health/live")
     assert live_server.request("GET", "api/v1/models/cut-off").status_code == 404
+
+
+def test_a_sender_who_leaves_during_the_deploy_does_not_take_the_artifact_along(
+    live_server: LiveServer, tmp_path: Path
+) -> None:
+    artifact = Path(toys.write_model(toys.SleepModel(), tmp_path).path)
+    manifest = manifest_of("left-alone", artifact, sample=sample_of([[0.5]], [0.5]))
+    request = httpx.Request(
+        "POST",
+        live_server.url + "api/v1/models",
+        headers={"Authorization": f"token {live_server.token}"},
+        files=[
+            ("manifest", (None, encode_json(manifest))),
+            ("artifact", ("model", artifact.read_bytes())),
+        ],
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    place = urlsplit(live_server.url)
+    staging = live_server.data_dir / "mlserve" / "models" / ".staging"
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        connection.sendall(f"POST {place.path}api/v1/models HTTP/1.1\r\n{head}\r\n".encode())
+        connection.sendall(request.read())
+        assert wait_for(lambda: any(path.stat().st_size for path in staging.glob("*/model.*")))
+        time.sleep(0.2)  # by then it is being verified, which takes half a second
+    versions = "api/v1/models/left-alone/versions"
+    assert wait_for(lambda: live_server.request("GET", versions).status_code == 200)
+    body = {"instances": [[0.0]]}
+    answer = live_server.request("POST", "api/v1/predict/left-alone", json=body)
+    assert answer.json()["predictions"] == [0.0]
+    downloaded = live_server.request("GET", f"{versions}/1/artifact")
+    assert downloaded.content == artifact.read_bytes()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_an_artifact_comes_back_as_it_was_deployed(

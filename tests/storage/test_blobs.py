@@ -6,6 +6,7 @@ import signal
 import stat
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -80,10 +81,40 @@ def test_a_block_that_fails_discards_and_one_that_publishes_does_not(store: Arti
     assert path.exists()
 
 
-def test_a_folder_without_a_row_is_replaced(store: ArtifactStore) -> None:
+def test_a_discard_in_the_middle_of_publishing_waits_and_takes_nothing(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = stage(store)
+    discard = Thread(target=staged.discard)
+    rename = os.rename
+
+    def rename_while_another_thread_discards(source: Path, target: Path) -> None:
+        discard.start()
+        discard.join(0.2)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_while_another_thread_discards)
+    path = store.publish(staged, USER, "clf", 1, b"{}")
+    discard.join(10)
+    assert path.read_bytes() == b"model"
+    assert staging(store) == []
+
+
+def test_what_was_discarded_after_its_last_byte_is_not_published(store: ArtifactStore) -> None:
+    staged = stage(store)
+    staged.finish()
+    staged.discard()
+    with pytest.raises(StorageUnavailable, match="given up by its sender"):
+        store.publish(staged, USER, "clf", 1, b"{}")
+    assert not store.folder(USER, "clf", 1).exists()
+
+
+def test_a_folder_without_a_row_gives_way_and_is_set_aside(store: ArtifactStore) -> None:
     store.publish(stage(store, b"orphan"), USER, "clf", 1, b"{}")
     path = store.publish(stage(store, b"new"), USER, "clf", 1, b"{}")
     assert path.read_bytes() == b"new"
+    (aside,) = (store.root / ".orphans" / USER / "clf").iterdir()
+    assert (aside / path.name).read_bytes() == b"orphan"
     assert staging(store) == []
 
 
@@ -133,22 +164,39 @@ def test_removing_a_version_removes_the_folders_above_it_that_are_empty(
     assert [path.name for path in store.root.iterdir()] == [".staging"]
 
 
-def test_a_sweep_removes_what_has_no_row_and_nothing_else(store: ArtifactStore) -> None:
+def test_a_sweep_takes_a_known_users_folders_without_a_row_and_nothing_else(
+    store: ArtifactStore,
+) -> None:
     kept = store.publish(stage(store), USER, "clf", 1, b"{}")
     orphan = store.publish(stage(store), USER, "clf", 2, b"{}")
     other = store.publish(stage(store), new_id(), "clf", 1, b"{}")
     uploading = stage(store)
-    removed = store.sweep({(USER, "clf", 1)})
-    assert set(removed) == {orphan.parent, other.parent}
+    assert store.sweep({(USER, "clf", 1)}, {USER}) == [orphan.parent]
     assert kept.exists()
+    assert other.exists()
     assert not orphan.exists()
     assert uploading.path.exists()
     uploading.discard()
-    assert store.sweep({(USER, "clf", 1)}) == []
+    assert store.sweep({(USER, "clf", 1)}, {USER}) == []
+
+
+def test_an_orphan_is_set_aside_and_kept_for_a_month(store: ArtifactStore) -> None:
+    # Named so that its folder among the orphans looks like that of a version.
+    orphan = store.publish(stage(store, b"precious"), USER, "v7", 2, b"{}")
+    os.utime(orphan.parent, (0, 0))
+    assert store.sweep(set(), {USER}) == [orphan.parent]
+    assert store.sweep(set(), {USER}) == []
+    (aside,) = (store.root / ".orphans" / USER / "v7").iterdir()
+    assert aside.name.startswith("v2-")
+    assert (aside / "model.joblib").read_bytes() == b"precious"
+    month_s = 31 * 24 * 3600
+    os.utime(aside, (aside.stat().st_mtime - month_s,) * 2)
+    store.sweep(set(), {USER})
+    assert not aside.exists()
 
 
 def test_a_sweep_of_a_store_that_was_never_used_makes_nothing(store: ArtifactStore) -> None:
-    assert store.sweep(set()) == []
+    assert store.sweep(set(), {USER}) == []
     assert not store.root.exists()
 
 
@@ -159,11 +207,11 @@ def test_what_a_killed_process_uploaded_is_swept_and_what_a_living_one_uploads_i
     child = processes.Process(target=_upload_for_ever, args=(store.root, theirs))
     child.start()
     folder = Path(ours.recv())
-    assert store.sweep(set()) == []
+    assert store.sweep(set(), {USER}) == []
     assert folder.exists()
     os.kill(child.pid or 0, signal.SIGKILL)
     child.join(10)
-    assert store.sweep(set()) == [folder]
+    assert store.sweep(set(), {USER}) == [folder]
     assert not folder.exists()
 
 
