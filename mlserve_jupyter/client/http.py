@@ -347,12 +347,21 @@ def _refused(response: httpx.Response, url: str) -> RequestFailed:
     except msgspec.MsgspecError:
         return RequestFailed(_explain(status, url), status=status, server_code="unknown")
     return RequestFailed(
-        body.message,
+        body.message + _undo(body),
         status=status,
         server_code=body.code,
         request_id=body.request_id,
         **{name: value for name, value in body.details.items() if name not in _TAKEN},
     )
+
+
+def _undo(body: ErrorBody) -> str:
+    """Name the way back for a version that is archived."""
+    model, version = body.details.get("model"), body.details.get("version")
+    if body.code != "version_not_found" or "archived" not in body.message or not model:
+        return ""
+    only = "" if version is None else f" --version {version}"
+    return f" In a notebook, `%mlserve archive {model}{only} --undo` makes it active again."
 
 
 _TAKEN = frozenset({"self", "message", "status", "server_code", "request_id"})

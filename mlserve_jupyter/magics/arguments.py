@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,11 +103,12 @@ class Usage:
         lines += [f"  {a.name:{width}}  {a.help}" for a in self.arguments]
         return "\n".join(lines)
 
-    def parse(self, line: str) -> dict[str, Any]:
+    def parse(self, line: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Read a line into values by the arguments' keys; those not given are left out.
 
         Expressions stay text, to be evaluated in the notebook (values differ by kind, hence
-        ``Any``).
+        ``Any``). In all other values ``{name}`` and ``$name`` are filled in from ``variables``, as
+        in IPython's own magics.
 
         Raises
         ------
@@ -115,6 +116,7 @@ class Usage:
             Naming the word that is wrong, with the usage.
         """
         words = split(line)
+        variables = {} if variables is None else variables
         values: dict[str, Any] = {}
         places = [argument for argument in self.arguments if not argument.is_option]
         while words:
@@ -122,6 +124,8 @@ class Usage:
             if word.startswith("--"):
                 name, equals, value = word.partition("=")
                 argument = self._option(name)
+                if argument.key in values:
+                    raise self._wrong(f"{name} is given twice")
                 if argument.kind == "flag":
                     if equals:
                         raise self._wrong(f"{name} takes no value")
@@ -138,7 +142,7 @@ class Usage:
                     f"{word!r} is one word too many (a text or an expression with blanks goes in "
                     "quotes or parentheses)"
                 )
-            values[argument.key] = self._value(argument, value)
+            values[argument.key] = self._value(argument, value, variables)
         if places:
             raise self._wrong(f"{places[0].name} is missing")
         return values
@@ -149,10 +153,10 @@ class Usage:
             raise self._wrong(f"there is no option {name}{nearest(name, list(options))}")
         return options[name]
 
-    def _value(self, argument: Argument, word: str) -> Any:
+    def _value(self, argument: Argument, word: str, variables: Mapping[str, Any]) -> Any:
         if argument.kind == "expression":
             return word
-        text = unquoted(word)
+        text = filled_in(unquoted(word), variables)
         if argument.kind == "integer":
             if not text.isdecimal():
                 raise self._wrong(f"{argument.name} takes a whole number, not {text!r}")
@@ -164,11 +168,11 @@ class Usage:
         return text
 
     def _wrong(self, what: str) -> InvalidUsage:
-        return InvalidUsage(f"{what}. Usage: {self.line}")
+        return InvalidUsage(f"{what}: `%mlserve {self.name} --help` shows what it takes.")
 
 
 def split(line: str) -> list[str]:
-    """Split a line into words at blanks outside brackets and quotes.
+    """Split a line into words at blanks outside brackets and quotes, up to a ``# comment``.
 
     Raises
     ------
@@ -191,6 +195,8 @@ def split(line: str) -> list[str]:
                 quote = ""
         elif char in "\"'":
             quote = char
+        elif char == "#" and not word and not closers:
+            break
         elif char in "([{":
             closers.append({"(": ")", "[": "]", "{": "}"}[char])
         elif closers and char == closers[-1]:
@@ -216,6 +222,18 @@ def unquoted(word: str) -> str:
         except (SyntaxError, ValueError):
             return word[1:-1]
     return word
+
+
+def filled_in(text: str, variables: Mapping[str, Any]) -> str:
+    """Fill ``{expression}`` and ``$name`` in as IPython does; what is unknown stays as it is."""
+    if "{" not in text and "$" not in text:
+        return text
+    from IPython.utils.text import DollarFormatter
+
+    try:
+        return str(DollarFormatter().vformat(text, (), dict(variables)))
+    except Exception:  # an expression of the user's may raise anything, and may be none at all
+        return text
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -52,13 +52,16 @@ def logs(name: str, *, version: int | None = None, limit: int = 100, to: str | N
     Raises
     ------
     RequestFailed
-        There is no such model.
+        There is no such model or version.
     ServerNotFound
         No server answers.
     """
     if limit < 1:
         raise InvalidRequest(f"limit must be 1 or more, not {limit}.")
-    page = connect(to).predictions(name, limit=limit, version=version)
+    client = connect(to)
+    if version is not None:
+        client.version(name, version)  # refuses one that does not exist, of which the log is silent
+    page = client.predictions(name, limit=limit, version=version)
     records = [_record(call) for call in page.items]
     if "pandas" not in sys.modules and find_spec("pandas") is None:
         return records

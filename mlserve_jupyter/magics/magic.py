@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import no_var_expand
+from IPython.core.magic import needs_local_scope, no_var_expand
 
 from mlserve_jupyter.magics.arguments import split
 from mlserve_jupyter.magics.subcommands import overview, subcommand
@@ -18,13 +18,16 @@ def load(shell: InteractiveShell) -> None:
     """Register the magic and its completion, and have the server get ready for a deploy."""
     from mlserve_jupyter.magics.completion import install
 
-    def mlserve(line: str) -> Any:
+    def mlserve(line: str, local_ns: dict[str, Any] | None = None) -> Any:
         """Serve the models of this notebook; ``%mlserve`` alone lists the subcommands."""
-        return run(line, shell.user_ns)
+        if local_ns is None or local_ns is shell.user_ns:
+            return run(line, shell.user_ns)
+        return run(line, {**shell.user_ns, **local_ns})
 
-    # A dict literal in a line is Python, and not a variable to be filled in.
+    # A dict literal in a line is Python: which values are filled in, the arguments know.
     register: Any = shell.register_magic_function  # its type hints are those of a decorator
-    register(no_var_expand(mlserve), magic_kind="line", magic_name="mlserve")
+    magic = no_var_expand(needs_local_scope(mlserve))
+    register(magic, magic_kind="line", magic_name="mlserve")
     install(shell)
     warm_in_background()
 
@@ -38,6 +41,8 @@ def run(line: str, namespace: dict[str, Any]) -> Any:
         With one readable line.
     """
     name, _, rest = line.strip().partition(" ")
+    if name.startswith("#"):
+        name = ""
     if name in ("", "help", "-h", "--help"):
         print(overview())
         return None
@@ -45,4 +50,4 @@ def run(line: str, namespace: dict[str, Any]) -> Any:
     if {"-h", "--help"} & set(split(rest)):
         print(found.usage.help)
         return None
-    return found.run_line(found.usage.parse(rest), namespace)
+    return found.run_line(found.usage.parse(rest, namespace), namespace)

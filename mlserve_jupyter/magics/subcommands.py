@@ -52,6 +52,13 @@ SUBCOMMANDS = {
 }
 
 
+_MEANT = {
+    **dict.fromkeys(("delete", "remove", "rm", "undeploy", "stop", "retire"), "archive NAME"),
+    **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
+}
+"""What takes the place of names that others use."""
+
+
 def subcommand(name: str) -> Subcommand:
     """Return a subcommand by its name.
 
@@ -60,6 +67,8 @@ def subcommand(name: str) -> Subcommand:
     InvalidUsage
         There is none; the message proposes the nearest.
     """
+    if name in _MEANT:
+        raise InvalidUsage(f"%mlserve has no subcommand {name!r}: use `%mlserve {_MEANT[name]}`.")
     if name not in SUBCOMMANDS:
         raise InvalidUsage(
             f"%mlserve has no subcommand {name!r}{nearest(name, list(SUBCOMMANDS))}. There are "

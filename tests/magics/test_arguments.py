@@ -34,6 +34,8 @@ USAGE = Usage(
         ('clf --note "it\'s (fine"', ["clf", "--note", '"it\'s (fine"']),
         (r"clf --note 'a \' b'", ["clf", "--note", r"'a \' b'"]),
         ("clf {'a': [1, 2]}", ["clf", "{'a': [1, 2]}"]),
+        ("clf --note x # a 'comment", ["clf", "--note", "x"]),
+        ("clf --note '# none' X[#]", ["clf", "--note", "'# none'", "X[#]"]),
     ],
 )
 def test_blanks_inside_brackets_and_quotes_do_not_split(line: str, words: list[str]) -> None:
@@ -69,12 +71,15 @@ def test_options_come_in_any_order_and_with_either_sign() -> None:
         ("clf --version two", "whole number, not 'two'"),
         ("clf --runtime fast", "one of auto, native, not 'fast'"),
         ("clf --no-verify=1", "takes no value"),
+        ("clf --note a --note b", "--note is given twice"),
+        ("clf --no-verify --no-verify", "--no-verify is given twice"),
     ],
 )
 def test_a_mistake_is_said_with_the_usage(line: str, said: str) -> None:
     with pytest.raises(InvalidUsage, match=said) as caught:
         USAGE.parse(line)
-    assert "Usage: %mlserve deploy OBJ" in str(caught.value)
+    assert "`%mlserve deploy --help`" in str(caught.value)
+    assert len(str(caught.value)) < 160
 
 
 def test_an_unknown_subcommand_proposes_the_nearest() -> None:
@@ -112,3 +117,24 @@ def test_the_function_takes_what_the_magic_takes(name: str) -> None:
     if "no_verify" in offered:
         offered = offered - {"no_verify"} | {"verify"}
     assert offered == taken
+
+
+def test_variables_are_filled_into_words_and_never_into_python() -> None:
+    variables = {"nm": "wine", "number": 3, "models": {"a": 1}}
+    line = "models[{'a': 'b'}['a']] --note {nm}-{number} --version $number"
+    assert USAGE.parse(line, variables) == {
+        "obj": "models[{'a': 'b'}['a']]",
+        "note": "wine-3",
+        "version": 3,
+    }
+    unknown = USAGE.parse("clf --note '{unknown} costs $5 {'", variables)
+    assert unknown["note"] == "{unknown} costs $5 {"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("delete", "use `%mlserve archive NAME`"), ("restore", "--undo")],
+)
+def test_names_that_others_use_lead_to_ours(name: str, said: str) -> None:
+    with pytest.raises(InvalidUsage, match=said):
+        subcommand(name)

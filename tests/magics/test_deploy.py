@@ -241,8 +241,29 @@ def test_archiving_asks_first(namespace: dict[str, Any], monkeypatch: pytest.Mon
     assert "Archived version 2 of old; version 1 answers now." in repr(
         run("archive old --version 2", namespace)
     )
-    with pytest.raises(VersionNotFound, match="no version 9: there are 1, 2"):
+    with pytest.raises(VersionNotFound, match="no version 9: it has versions 1, 2"):
         run("archive old --version 9", namespace)
+    for line in ("logs old --version 9", "snippet old --version 9"):
+        with pytest.raises(RequestFailed, match="'old' has no version 9"):
+            run(line, namespace)
+
+
+def test_archiving_has_a_way_back(namespace: dict[str, Any]) -> None:
+    run("deploy clf --name back", namespace)
+    run("deploy clf --name back", namespace)
+    shown = repr(run("archive back --version 2 --yes", namespace))
+    assert "`%mlserve archive back --version 2 --undo` puts it back." in shown
+    with pytest.raises(RequestFailed, match="archive back --version 2 --undo`"):
+        run("predict back X_train --version 2", namespace)
+    assert "Version 2 of back is active again; version 2 answers now." in repr(
+        run("archive back --version 2 --undo", namespace)
+    )
+    run("archive back --yes", namespace)
+    with pytest.raises(RequestFailed, match="`%mlserve archive back --undo` makes"):
+        run("predict back X_train", namespace)
+    assert mlserve.archive("back", undo=True).versions == (1, 2)
+    assert len(run("predict back X_train", namespace)) == 8
+    assert "could be active again" in repr(run("archive back --undo", namespace))
 
 
 def test_where_nobody_can_be_asked_archiving_wants_a_yes(

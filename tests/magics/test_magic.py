@@ -49,7 +49,7 @@ def test_alone_it_lists_the_subcommands(
     run(shell, "%mlserve")
     shown = capsys.readouterr().out
     assert "deploy" in shown
-    assert "Take a version, or the whole model, out of service." in shown
+    assert "Take a version, or the whole model, out of service; --undo" in shown
 
 
 def test_help_shows_every_argument(
@@ -145,3 +145,21 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(mlserve_jupyter, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'deplyo'"):
         mlserve_jupyter.deplyo  # noqa: B018
+
+
+def test_the_variables_of_a_function_are_seen(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell("def ship():\n    inner = None\n    %mlserve deploy inner --name mine")
+    shell.run_cell("ship()")
+    # Had it not been seen, there would be "no `inner` in this notebook".
+    assert capsys.readouterr().out.startswith("ServerNotFound")
+
+
+def test_the_variable_of_a_loop_asks_for_a_name_that_may_come_from_it(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell("for key in ['a']:\n    model = None\n    %mlserve deploy key")
+    assert "InvalidName: `key` is the variable of a loop" in capsys.readouterr().out
+    shell.run_cell("for key in ['A b']:\n    model = None\n    %mlserve deploy model --name {key}")
+    assert "InvalidName: 'A b' is not a name" in capsys.readouterr().out
