@@ -8,12 +8,24 @@ from mlserve_jupyter.serving.predict import PredictRequest
 
 
 class PredictResource(Resource):
-    """Predict with a model."""
+    """Predict with a model.
+
+    Attributes
+    ----------
+    answering_version
+        The version that answers, once it is known.
+    """
+
+    answering_version: int | None = None
 
     @property
     def max_body_bytes(self) -> int:
         """The setting of that name."""
         return self.platform.settings.max_body_bytes
+
+    def note_version(self, version: int) -> None:
+        """Take note of the version that answers."""
+        self.answering_version = version
 
     @requires("execute", PREDICTIONS)
     async def post(self, model: str) -> None:
@@ -32,6 +44,7 @@ class PredictResource(Resource):
                     body=self.body,
                     content_type=self.request.headers.get("Content-Type", ""),
                     is_owner=True,
+                    note_version=self.note_version,
                 )
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NoReturn
@@ -55,6 +56,8 @@ class PredictRequest:
         None for the defaults.
     is_owner
         Whether the caller may see what the model raised.
+    note_version
+        Told which version answers, as soon as it is known.
     """
 
     request_id: str
@@ -66,6 +69,7 @@ class PredictRequest:
     body: bytes
     content_type: str
     is_owner: bool
+    note_version: Callable[[int], None] = lambda _: None
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -172,6 +176,7 @@ class Predictor:
         version = await self._catalog.find(
             lambda catalog: catalog.resolve(request.user, request.model, request.version)
         )
+        request.note_version(version.version)
         record = _Record(version, request)
         try:
             record.method = _method_of(version, request.method)

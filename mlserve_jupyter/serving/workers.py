@@ -16,7 +16,6 @@ from mlserve_jupyter.serving.protocol import ModelRef, WorkerLimits
 from mlserve_jupyter.serving.slot import Slot
 from mlserve_jupyter.settings import Settings
 
-
 RELIEVE_AFTER_S = 0.1
 """A call that runs longer than this holds nobody up while another worker is idle."""
 

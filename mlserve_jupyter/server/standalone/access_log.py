@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 import msgspec
 from tornado.web import RequestHandler
 
+from mlserve_jupyter.errors import SettingsInvalid
+
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 20_000
@@ -157,6 +159,24 @@ class AccessLog:
                     _write_all(self._fd, b"\n".join(lines[start : start + 100]) + b"\n")
             except OSError as error:
                 log.warning("The access log cannot be written: %s", error)
+
+
+def check_target(target: str) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises
+    ------
+    SettingsInvalid
+        Naming it.
+    """
+    try:
+        fd = _open(target)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"access_log cannot be written to {target}: {error.strerror}."
+        ) from error
+    if fd > 2:
+        os.close(fd)
 
 
 def line_of(request: _Request) -> bytes:

@@ -18,6 +18,7 @@ from traitlets.config.loader import ArgumentError
 from mlserve_jupyter.accounts.keys import record_of
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.settings_traits import SettingsTraits
+from mlserve_jupyter.server.standalone.access_log import check_target
 from mlserve_jupyter.server.standalone.host_key import KEY_FILE, read_or_make_key
 from mlserve_jupyter.server.standalone.logs import log_to_stderr
 from mlserve_jupyter.server.standalone.options import HostOptions
@@ -93,19 +94,33 @@ class MLServeServer(SettingsTraits, JupyterApp):
             If they cannot be read, or say what cannot be.
         """
         app = cls()
+        app.raise_config_file_errors = True
         try:
             app.parse_command_line(list(argv))
             from_command_line: Config = deepcopy(app.config)
             app.load_config_file(suppress_errors=False)
             app.update_config(from_command_line)
-        except (TraitError, ArgumentError) as error:
-            raise SettingsInvalid(f"The configuration cannot be used: {error}") from error
+        except MLServeError:
+            raise
         except Exception as error:
             # A configuration file is Python, and may raise anything.
             raise SettingsInvalid(
                 f"The configuration file cannot be read: {type(error).__name__}: {error}"
             ) from error
         return app
+
+    def exit(self, exit_status: int | str = 0) -> None:
+        """End the process, or refuse what was configured: a reload must not end the server.
+
+        Raises
+        ------
+        SettingsInvalid
+            Where traitlets wants to end the process over a value.
+        """
+        cause = sys.exc_info()[1]
+        if isinstance(cause, (TraitError, ArgumentError)):
+            raise SettingsInvalid(f"The configuration cannot be used: {cause}") from cause
+        super().exit(exit_status)
 
     def options(self) -> HostOptions:
         """Return what was configured, checked.
@@ -124,6 +139,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
             settings=self.platform_settings(), log_level=_level(self.log_level), **values
         )
         options.tls()
+        check_target(options.access_log)
         return options
 
     def orders(self) -> Orders:

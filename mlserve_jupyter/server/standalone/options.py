@@ -142,9 +142,17 @@ def changed(old: HostOptions, new: HostOptions) -> set[str]:
     }
 
 
+def reloadable(old: HostOptions, new: HostOptions) -> set[str]:
+    """Name what differs and may change while the server runs."""
+    names = changed(old, new) & RELOADABLE
+    if bool(old.certfile) != bool(new.certfile):
+        names -= {"certfile", "keyfile"}  # a port that spoke TLS does not begin to speak without
+    return names
+
+
 def with_reloadable(old: HostOptions, new: HostOptions) -> HostOptions:
     """Take over from ``new`` what may change while the server runs."""
-    names = changed(old, new) & RELOADABLE
+    names = reloadable(old, new)
     of_settings = {name for name in names if name in Settings.__dataclass_fields__}
     settings = replace(old.settings, **{name: getattr(new.settings, name) for name in of_settings})
     others = {name: getattr(new, name) for name in names - of_settings}

@@ -16,9 +16,9 @@ from tornado.netutil import bind_sockets
 
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.standalone.options import (
-    RELOADABLE,
     HostOptions,
     changed,
+    reloadable,
     with_reloadable,
 )
 from mlserve_jupyter.server.standalone.process import STOPPING, Orders, run_forked, send_orders
@@ -208,12 +208,12 @@ class Parent:
             log.error("The new configuration is refused, and the old one goes on: %s", error)
             return
         asked = replace(new.options, port=new.options.port or self.options.port)
-        names = changed(self.options, asked)
-        if needs_restart := sorted(names - RELOADABLE):
+        names = reloadable(self.options, asked)
+        if needs_restart := sorted(changed(self.options, asked) - names):
             log.warning("These settings need a restart: %s.", ", ".join(needs_restart))
         self._orders = Orders(with_reloadable(self.options, asked), new.key)
         logging.getLogger().setLevel(self.options.log_level)
-        log.info("Reloaded: %s.", ", ".join(sorted(names & RELOADABLE)) or "nothing has changed")
+        log.info("Reloaded: %s.", ", ".join(sorted(names)) or "nothing has changed")
         for child in self._children:
             if child.control is not None:
                 with contextlib.suppress(OSError):  # it is about to be found dead

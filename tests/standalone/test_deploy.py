@@ -1,0 +1,93 @@
+"""What may be deployed to a standalone server, and how a notebook does it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import toys
+from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+
+BODY = {"instances": [[1.0]]}
+
+
+@pytest.mark.parametrize("format", ["joblib", "cloudpickle"])
+def test_artifacts_that_can_run_code_are_refused_unless_they_are_allowed(
+    standalone: StandaloneServer, tmp_path: Path, format: str
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    refused = standalone.deploy(artifact, "clf", format=format)
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    assert "allow_pickle" in refused.json()["message"]
+    assert standalone.request("GET", "api/v1/models/clf").status_code == 404
+    assert not list((standalone.data_dir / "models").rglob("model.*"))
+
+
+def test_a_pickle_that_says_it_is_skops_is_refused(
+    standalone: StandaloneServer, tmp_path: Path
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    refused = standalone.deploy(artifact, "clf", format="skops")
+    assert (refused.status_code, refused.json()["code"]) == (422, "artifact_rejected")
+
+
+def test_no_other_program_than_the_servers_own_interpreter_is_started(
+    standalone: StandaloneServer, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    refused = standalone.request("POST", "api/v1/environments", json={"interpreter": str(program)})
+    assert (refused.status_code, refused.json()["details"]) == (403, {"setting": "allow_pickle"})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_skops_model_is_deployed_and_predicts(
+    standalone: StandaloneServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    import mlserve_jupyter
+
+    monkeypatch.setenv("MLSERVE_URL", standalone.url)
+    monkeypatch.setenv("MLSERVE_KEY", standalone.key)
+    x, y = [[0.0], [1.0], [2.0]], [0.0, 2.0, 4.0]
+    model = LinearRegression().fit(x, y)
+    mlserve_jupyter.deploy(model, name="line", sample=x, format="skops")
+    answer = standalone.request("POST", "api/v1/predict/line", json={"instances": [[3.0]]})
+    assert answer.json()["predictions"] == pytest.approx([6.0])
+    log = standalone.folder / "access.log"
+    assert wait_for(lambda: '"model":"line","version":1' in log.read_text(), 5)
+
+
+@pytest.mark.slow
+def test_what_one_process_deploys_all_processes_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlserve_jupyter
+
+    with start_standalone(
+        tmp_path, "--workers=2", "--allow-pickle=True", "--catalog-poll-s=600",
+        f"--access-log={tmp_path / 'access.log'}",
+    ) as server:  # fmt: skip
+        monkeypatch.setenv("MLSERVE_KEY", server.key)
+        for name in ("one", "two", "three"):
+            artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+            assert server.deploy(artifact, name).status_code == 201
+            # Each request is a connection of its own, so both processes get some of them.
+            for _ in range(12):
+                answer = server.request("POST", f"api/v1/predict/{name}", json=BODY)
+                assert answer.json()["predictions"] == [1.0]
+        lines = (tmp_path / "access.log").read_text
+        assert wait_for(lambda: all(f'"pid":{pid}' in lines() for pid in server.pids()), 5)
+
+        # A notebook names the server in the line itself.
+        model = toys.SumModel()
+        deployed = mlserve_jupyter.deploy(
+            model, name="mine", sample=[[1.0]], to=f"http://127.0.0.1:{server.port}"
+        )
+        assert "mine" in repr(deployed)
+        assert server.request("POST", "api/v1/predict/mine", json=BODY).status_code == 200
+        assert os.path.exists(server.data_dir / "models")
