@@ -9,7 +9,7 @@ from typing import Any
 
 from mlserve_jupyter.api.layout import Layout
 from mlserve_jupyter.api.value_check import Refused
-from mlserve_jupyter.errors import InvalidBody, UnsupportedMediaType
+from mlserve_jupyter.errors import InvalidBody, SignatureMismatch, UnsupportedMediaType
 
 
 def read_csv(body: bytes, layout: Layout, *, has_header: bool) -> list[Any]:
@@ -66,7 +66,7 @@ def _rows(reader: Any, layout: Layout, has_header: bool) -> list[Any]:
                 "The CSV body is empty. It begins with the names of the columns, unless the "
                 "content type is text/csv; header=absent."
             )
-        positions, n_fields = layout.positions(header), len(header)
+        positions, n_fields = _positions(layout, header), len(header)
     rows: list[Any] = []
     for fields in reader:
         if not fields:
@@ -78,6 +78,20 @@ def _rows(reader: Any, layout: Layout, has_header: bool) -> list[Any]:
             layout.refuse_row(len(rows), f"{n_fields} fields", f"{len(fields)}", where)
         rows.append(_row(fields, positions, layout, len(rows), where))
     return [row[0] for row in rows] if layout.shape == "items" else rows
+
+
+def _positions(layout: Layout, header: list[str]) -> list[int | None]:
+    """Find the columns in the first line, or say how to send CSV without such a line."""
+    try:
+        return layout.positions(header)
+    except SignatureMismatch as error:
+        if set(header) & set(layout.names):
+            raise
+        raise SignatureMismatch(
+            f"{error.message} The first line names the columns: where it already holds values, say "
+            "so with the content type text/csv; header=absent.",
+            **error.details,
+        ) from None
 
 
 def _row(

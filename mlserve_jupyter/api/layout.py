@@ -124,6 +124,11 @@ class Layout:
                 " The sample had no missing values there; to allow them, deploy again with a "
                 "sample that has one (in a dtype that can, such as Int64 or boolean)."
             )
+        elif self.spec.columns[column].kind == "integer" and got.startswith("the number"):
+            hint = (
+                " The sample had integers only; to take fractions too, deploy again with a sample "
+                "in which they are float."
+            )
         raise SignatureMismatch(
             f"{place}: expected {check.expected}, got {got}.{hint}",
             row=row,

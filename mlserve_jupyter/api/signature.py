@@ -127,6 +127,12 @@ class OutputSpec:
         Whether the first axis is the rows of the input, so that a batch can be split by it.
     sparse_class
         The scipy class of a sparse output.
+    label
+        The name of a Series, where it is a string or an integer.
+    category
+        The categories of a Series of the dtype ``category``, and whether they are ordered.
+    keeps_index
+        Whether a Series or DataFrame has the index of the input.
     """
 
     container: str
@@ -136,6 +142,9 @@ class OutputSpec:
     parts: tuple[OutputSpec, ...] = ()
     by_row: bool = True
     sparse_class: str | None = None
+    label: str | int | None = None
+    category: Column | None = None
+    keeps_index: bool = False
 
 
 @dataclass(frozen=True)

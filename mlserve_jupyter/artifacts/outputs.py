@@ -20,7 +20,7 @@ from mlserve_jupyter.artifacts.wire import (
     is_sparse,
     scalar_value,
 )
-from mlserve_jupyter.errors import ModelFailed
+from mlserve_jupyter.errors import ModelFailed, SampleUnusable
 
 
 def encode_output(result: Any) -> bytes:
@@ -76,6 +76,8 @@ def describe_output(result: Any, n_rows: int) -> OutputSpec:
             dtype=dtype_name(result.dtype),
             shape=_free_rows(result.shape, n_rows),
             by_row=len(result) == n_rows,
+            label=_label(result.name),
+            category=_category(result),
         )
     if isinstance(result, (list, tuple)):
         return _describe_sequence(result, n_rows)
@@ -137,7 +139,7 @@ def decode_predictions(value: Any, spec: OutputSpec) -> Any:
     Returns
     -------
     numpy.ndarray, pandas.DataFrame, pandas.Series, scipy sparse, or Python containers
-        With the notebook's dtype (hence ``Any``).
+        With the notebook's dtype (hence ``Any``), and without its index, which no answer carries.
     """
     if spec.container == "ndarray":
         return _decode_array(value, spec)
@@ -197,6 +199,25 @@ def _free_rows(shape: Sequence[int], n_rows: int) -> tuple[int | None, ...]:
     return (None, *shape[1:])
 
 
+def _label(name: Any) -> str | int | None:
+    if isinstance(name, str):
+        return str(name)
+    is_integer = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
+    return int(name) if is_integer else None
+
+
+def _category(series: Any) -> Column | None:
+    """Describe the categories of a Series (hence ``Any``), where it has some that JSON can hold."""
+    if str(series.dtype) != "category":
+        return None
+    from mlserve_jupyter.artifacts.columns import describe_column
+
+    try:
+        return describe_column(series, "")
+    except SampleUnusable:
+        return None
+
+
 def _format_of(spec: OutputSpec) -> str:
     return (spec.sparse_class or "csr_matrix").partition("_")[0]
 
@@ -223,9 +244,14 @@ def _decode_series(value: Any, spec: OutputSpec) -> Any:
     import pandas
 
     if spec.dtype == "category":
-        return pandas.Series(value, dtype="category")
+        known = spec.category
+        if known is None or not {each for each in value if each is not None} <= {
+            *(known.categories or ())
+        }:
+            return pandas.Series(value, dtype="category", name=spec.label)
+        return pandas.Series(build_array(value, known), name=spec.label)
     array = build_array(value, _element(spec))
-    return pandas.Series(array, dtype=array.dtype)
+    return pandas.Series(array, dtype=array.dtype, name=spec.label)
 
 
 def _decode_frame(value: Any, spec: OutputSpec) -> Any:
@@ -237,7 +263,9 @@ def _decode_frame(value: Any, spec: OutputSpec) -> Any:
         for j, (values, part) in enumerate(zip(columns, spec.parts, strict=True))
     }
     frame = pandas.DataFrame(series, index=pandas.RangeIndex(len(value)))
-    frame.columns = pandas.Index(spec.columns or ())
+    names = spec.columns or ()
+    labels = [part.label for part in spec.parts]
+    frame.columns = pandas.Index(names if len(labels) != len(names) or None in labels else labels)
     return frame
 
 

@@ -189,7 +189,12 @@ class Client:
         described = self._known_version(answer.model, answer.version)
         spec = described.signature.outputs.get(method or described.method)
         value = msgspec.json.decode(answer.predictions)
-        return value if spec is None else decode_predictions(value, spec)
+        if spec is None:
+            return value
+        result = decode_predictions(value, spec)
+        if spec.keeps_index and hasattr(data, "iloc") and len(data) == len(result):
+            result.index = data.index
+        return result
 
     def predictions(
         self, name: str, *, limit: int = 100, version: int | None = None

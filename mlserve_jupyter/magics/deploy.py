@@ -14,7 +14,7 @@ from mlserve_jupyter.api.resources import DescribeDeploy
 from mlserve_jupyter.artifacts.packing import pack
 from mlserve_jupyter.artifacts.provenance import environment_of, provenance_of
 from mlserve_jupyter.client.http import Client, connect
-from mlserve_jupyter.errors import InvalidName, InvalidRequest, MLServeError
+from mlserve_jupyter.errors import InvalidName, InvalidRequest, MLServeError, RequestFailed
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.caller import (
     calling_frame,
@@ -33,6 +33,7 @@ from mlserve_jupyter.magics.display import (
     html_text,
     html_warnings,
 )
+from mlserve_jupyter.magics.fresh_process import with_next_step
 from mlserve_jupyter.magics.namespace import evaluate, model_name
 from mlserve_jupyter.magics.preparation import prepare
 from mlserve_jupyter.magics.progress import Progress
@@ -246,25 +247,33 @@ def _deploy(
     name = check_name(name) if name is not None else model_name(variable or "")
     client = connect(to)
     warm_in_background(to)
-    prepared = prepare(obj, namespace, sample=sample, method=method)
-    with tempfile.TemporaryDirectory(prefix="mlserve-") as folder, Progress(name) as progress:
-        packed = pack(obj, Path(folder), format)
-        manifest = Manifest(
-            name=name,
-            format=packed.format,
-            size_bytes=packed.size_bytes,
-            sha256=packed.sha256,
-            method=prepared.method,
-            methods=prepared.methods,
-            signature=prepared.signature,
-            environment=environment_of([*packed.modules, *prepared.modules]),
-            provenance=provenance_of(obj, source=prepared.source, by_value=packed.by_value),
-            sample=prepared.sample if verify else None,
-            runtime=runtime,
-            extra_columns=extra_columns,
-            note=note,
-        )
-        answer = client.deploy(manifest, packed.path, progress.sent)
+    try:
+        prepared = prepare(obj, namespace, sample=sample, method=method)
+        with tempfile.TemporaryDirectory(prefix="mlserve-") as folder, Progress(name) as progress:
+            packed = pack(obj, Path(folder), format)
+            manifest = Manifest(
+                name=name,
+                format=packed.format,
+                size_bytes=packed.size_bytes,
+                sha256=packed.sha256,
+                method=prepared.method,
+                methods=prepared.methods,
+                signature=prepared.signature,
+                environment=environment_of([*packed.modules, *prepared.modules]),
+                provenance=provenance_of(obj, source=prepared.source, by_value=packed.by_value),
+                sample=prepared.sample if verify else None,
+                runtime=runtime,
+                extra_columns=extra_columns,
+                note=note,
+            )
+            answer = client.deploy(manifest, packed.path, progress.sent)
+    except RequestFailed as error:
+        raise with_next_step(error) from error
+    except KeyboardInterrupt as error:
+        words = f"KeyboardInterrupt: {name} was not deployed, unless `%mlserve list` shows it."
+        # IPython asks any exception for its own traceback.
+        error._render_traceback_ = lambda: [words]  # type: ignore[attr-defined]
+        raise
     server_url = client.connection.url
     return Deployed(
         name=answer.model.name,

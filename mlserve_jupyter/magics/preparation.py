@@ -148,6 +148,8 @@ class _Answers:
         answer = call_on_copy(self._obj, method, self._rows)
         encoded = encode_output(answer)
         output = describe_output(answer, n_rows(self._rows) or 0)
+        if _has_index_of(self._rows, answer):
+            output = replace(output, keeps_index=True)
         again = encode_output(call_on_copy(self._obj, method, self._rows))
         self.outputs[method] = output
         self.encoded[method] = msgspec.Raw(encoded)
@@ -202,6 +204,17 @@ def _methods(obj: Any, method: str | None) -> tuple[list[str], str]:
             )
         methods = [method, *methods]
     return methods, method
+
+
+def _has_index_of(rows: Any, answer: Any) -> bool:
+    """Whether an answer (both any, hence ``Any``) has the index of the rows.
+
+    Where the rows are merely numbered, so is what was made anew, and nobody can tell.
+    """
+    if not (hasattr(rows, "iloc") and hasattr(answer, "iloc")):
+        return False
+    is_numbered = list(rows.index) == list(range(len(rows)))
+    return not is_numbered and bool(answer.index.equals(rows.index))
 
 
 def _is_unfitted(obj: Any) -> bool:

@@ -503,6 +503,19 @@ def test_a_wrong_csv_field_is_named_with_its_line(text, said):
     assert said in refused(PEOPLE, text.encode(), "text/csv").message
 
 
+def test_csv_without_a_header_says_how_to_send_it():
+    error = refused(PEOPLE, b"41,1.5,Oslo,pro", "text/csv")
+    assert "text/csv; header=absent" in error.message
+    assert error.details["column"] == "41"
+    assert "header=absent" not in refused(PEOPLE, b"age,town\n1,a", "text/csv").message
+
+
+def test_a_fraction_among_integers_has_a_next_step():
+    error = refused(PEOPLE, {"instances": [[1.5, 1.5, "Oslo", "pro"]]})
+    assert error.message.startswith("row 0, column 'age': expected an integer, got the number 1.5.")
+    assert "a sample in which they are float" in error.message
+
+
 @pytest.mark.parametrize("body", [b"", b'age,city\n1,"a', b"\xff\xfe"])
 def test_csv_that_cannot_be_read_says_why(body):
     assert "CSV" in refused(PEOPLE, body, "text/csv", error=InvalidBody).message

@@ -212,3 +212,26 @@ def test_a_worker_needs_neither_msgspec_nor_pandas():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        pd.Series([1.5, 2.5], name="price"),
+        pd.Series([1, 2], name=7),
+        pd.Series(pd.Categorical(["low", None], ["low", "high"], ordered=True), name="risk"),
+        pd.Series(pd.Categorical([3, 1], [3, 2, 1])),
+        pd.DataFrame({"risk": pd.Categorical(["low", "low"], ["low", "high"], ordered=True)}),
+        pd.DataFrame({0: [1.5, 2.5], 1: [1, 2]}),
+        pd.DataFrame({"a": [1, 2], 1: [3, 4]}),
+    ],
+)
+def test_names_and_categories_come_back(result):
+    back = decode_predictions(json.loads(encode_output(result)), describe_output(result, 2))
+    assert type(back) is type(result)
+    pd.testing.assert_frame_equal(pd.DataFrame(back), pd.DataFrame(result), check_column_type=False)
+
+
+def test_a_category_that_the_sample_did_not_know_comes_back_all_the_same():
+    known = describe_output(pd.Series(["a", "b"], dtype="category"), 2)
+    assert decode_predictions(["a", "c", None], known).tolist()[:2] == ["a", "c"]

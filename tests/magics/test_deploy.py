@@ -416,3 +416,55 @@ def test_without_a_token_the_snippets_carry_the_key_of_the_server(
         [sys.executable, "-c", snippet.python], env=env, capture_output=True, text=True, timeout=60
     )
     assert python.stdout.strip() == str(expected), python.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import only_beside_the_notebook", "Import it at the top of a cell"),
+        ("open('beside_the_notebook.txt').close()", "by its absolute path"),
+    ],
+)
+def test_what_only_a_fresh_process_misses_has_a_next_step(
+    namespace: dict[str, Any],
+    body: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "only_beside_the_notebook.py").touch()
+    (tmp_path / "beside_the_notebook.txt").touch()
+    namespace["__name__"] = "__main__"
+    exec(f"def needy(rows):\n    {body}\n    return [1] * len(rows)", namespace)
+    with pytest.raises(RequestFailed, match=said) as caught:
+        run("deploy needy --sample X_train", namespace)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_is_one_line(
+    shell: InteractiveShell, namespace: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.user_ns.update(namespace)
+    shell.run_cell("def tired(rows): raise KeyboardInterrupt")
+    shell.run_cell("%mlserve deploy tired --sample X_train")
+    shown = capsys.readouterr()
+    said = "KeyboardInterrupt: tired was not deployed, unless `%mlserve list` shows it."
+    assert (shown.out + shown.err).strip() == said
+
+
+def test_a_series_comes_back_with_its_name_and_the_index_of_the_input(
+    namespace: dict[str, Any],
+) -> None:
+    namespace["__name__"] = "__main__"
+    exec(
+        "import pandas as pd\n"
+        "def rate(X): return pd.cut(X['a'], [-1, 3, 9], labels=['low', 'high']).rename('risk')",
+        namespace,
+    )
+    namespace["named"] = X_train.set_axis(list("pqrstuvw"))
+    run("deploy rate --sample named", namespace)
+    back = run("predict rate named[1:5]", namespace)
+    pd.testing.assert_series_equal(back, namespace["rate"](namespace["named"][1:5]))
+    assert back.cat.ordered
