@@ -37,6 +37,8 @@ class Settings:
         owner of a notebook may do anyway.
     max_artifact_bytes, max_body_bytes
         Limits of an uploaded artifact and of a predict body.
+    max_answer_bytes
+        What the predictions of one call may take as JSON.
     predict_timeout_s, load_timeout_s, verify_timeout_s
         Deadlines of a call, of loading a model, and of verifying a deploy.
     max_loaded_bytes, max_loaded_models
@@ -73,6 +75,7 @@ class Settings:
     allow_pickle: bool = True
     max_artifact_bytes: int = 4 * GIB
     max_body_bytes: int = 64 * MIB
+    max_answer_bytes: int = 256 * MIB
     predict_timeout_s: float = 30.0
     load_timeout_s: float = 120.0
     verify_timeout_s: float = 300.0
@@ -104,6 +107,7 @@ class Settings:
         for name in (
             "max_artifact_bytes",
             "max_body_bytes",
+            "max_answer_bytes",
             "predict_timeout_s",
             "load_timeout_s",
             "verify_timeout_s",

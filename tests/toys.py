@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 import uuid
@@ -126,6 +129,69 @@ class ForkModel:
             time.sleep(600)
             os._exit(0)
         return [child] * len(X)
+
+
+class ForkAnswerModel:
+    """Forks when the first feature is 6, and both processes go on."""
+
+    def predict(self, X: Any) -> Any:
+        if X[0][0] == 6:
+            os.fork()
+        return X[:, 0]
+
+
+class SetsidModel:
+    """Leaves a grandchild behind, in a session of its own, and tells its process id."""
+
+    def predict(self, X: Any) -> Any:
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            if (grandchild := os.fork()) == 0:
+                time.sleep(600)
+            os.write(write, str(grandchild).encode())
+            os._exit(0)
+        return [int(os.read(read, 20))] * len(X)
+
+
+class SharedMemoryModel:
+    """Takes as many MiB of shared memory as the first feature says, or of its children's."""
+
+    def predict(self, X: Any) -> Any:
+        mib = int(X[0][0])
+        if mib < 0:
+            for _ in range(3):
+                if os.fork() == 0:
+                    np.ones(-mib * 2**17)
+                    time.sleep(5)
+                    os._exit(0)
+            time.sleep(5)
+        shared = mmap.mmap(-1, max(mib, 1) * 2**20)
+        for start in range(0, max(mib, 0) * 2**20, 4096):
+            shared[start] = 1
+        time.sleep(1 if mib > 100 else 0)
+        return X[:, 0]
+
+
+class ForgingModel:
+    """Writes what is not an answer to all its sockets: text for a 1, a forged frame for a 2."""
+
+    def predict(self, X: Any) -> Any:
+        forged = {1.0: b"hello, world\n" * 10, 2.0: struct.pack(">IQ", 2, 2**40) + b"{}"}
+        for fd in range(3, 64):
+            try:
+                if forged.get(float(X[0][0])):
+                    socket.socket(fileno=os.dup(fd)).send(forged[float(X[0][0])])
+            except OSError:
+                pass
+        return X[:, 0]
+
+
+class HugeAnswerModel:
+    """Answers with as many characters as the first feature says."""
+
+    def predict(self, X: Any) -> Any:
+        return ["x" * int(X[0][0])] * len(X)
 
 
 def write_model(model: Any, folder: Path, inputs: InputSpec = ONE_FEATURE) -> ModelRef:

@@ -40,6 +40,10 @@ class SettingsTraits(Configurable):
     max_body_bytes = Int(
         _DEFAULTS.max_body_bytes, help="Largest body of a predict call, in bytes."
     ).tag(config=True)
+    max_answer_bytes = Int(
+        _DEFAULTS.max_answer_bytes,
+        help="What the predictions of one call may take as JSON, in bytes.",
+    ).tag(config=True)
     predict_timeout_s = Float(
         _DEFAULTS.predict_timeout_s, help="Deadline of a predict call, in seconds."
     ).tag(config=True)

@@ -67,6 +67,8 @@ class WaitingCall:
         About what it takes in memory.
     arrived
         ``time.perf_counter()`` at its arrival, in seconds.
+    deadline
+        ``time.perf_counter()`` at which its caller gives up, in seconds.
     runs_in
         The worker that has it; None while it waits.
     """
@@ -77,6 +79,7 @@ class WaitingCall:
     may_join: bool
     n_bytes: int
     arrived: float
+    deadline: float
     answer: asyncio.Future[Answer]
     runs_in: WorkerProcess | None = None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.errors import (
@@ -38,6 +39,9 @@ from mlserve_jupyter.storage.blobs import StagedArtifact
 from mlserve_jupyter.storage.users import User
 
 log = logging.getLogger(__name__)
+
+MAX_COLUMNS = 16_384
+MAX_TEXT_CHARS = 10_000
 
 UNPUBLISHED = "unpublished"
 """The key of the artifact in the fresh worker, as long as the version has no id."""
@@ -231,8 +235,17 @@ def check_manifest(manifest: Manifest) -> None:
             f"The default method {manifest.method!r} is not among the methods "
             f"({', '.join(manifest.methods)})."
         )
-    if any(name.startswith("_") and name != "__call__" for name in manifest.methods):
-        raise InvalidRequest("Only public methods can be served.")
+    for name in manifest.methods:
+        if name != "__call__" and (not name.isidentifier() or name.startswith("_")):
+            raise InvalidRequest(f"{name[:40]!r} is not the name of a public method.")
+    if len(manifest.note) > MAX_TEXT_CHARS or len(manifest.description) > MAX_TEXT_CHARS:
+        raise InvalidRequest(f"A note has at most {MAX_TEXT_CHARS} characters.")
+    if len(manifest.signature.inputs.columns) > MAX_COLUMNS:
+        raise InvalidRequest(f"A signature has at most {MAX_COLUMNS} columns.")
+    try:
+        InputDecoder(manifest.signature.inputs, manifest.extra_columns)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"The signature cannot be used: {error}.") from None
     if manifest.runtime == "onnx":
         raise InvalidRequest(
             "The compiled runtime is not available in this release: deploy with runtime 'auto' or "
@@ -249,7 +262,13 @@ def check_interpreter(interpreter: str) -> None:
     EnvironmentUnusable
         If it is not the absolute path of a program.
     """
-    if not os.path.isabs(interpreter) or not os.access(interpreter, os.X_OK):
+    is_program = (
+        "\0" not in interpreter
+        and os.path.isabs(interpreter)
+        and os.path.isfile(interpreter)
+        and os.access(interpreter, os.X_OK)
+    )
+    if not is_program:
         raise EnvironmentUnusable(
             f"The interpreter {interpreter!r} is not a program on the server's machine. Deploy "
             "from a kernel that runs beside the server.",

@@ -7,9 +7,11 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
+import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +33,13 @@ from mlserve_jupyter.serving.protocol import (
 )
 
 START_TIMEOUT_S = 60.0
+PRELOAD_TIMEOUT_S = 30.0
 END_REASON_TIMEOUT_S = 2.0
+NEW_MODULES_TIMEOUT_S = 5.0
+MAX_HEADER_BYTES = 16 * 2**20
+
+CLOSED = "closed"
+"""Why a worker ended that was not needed any more."""
 
 _HIDDEN_VARIABLES = ("JUPYTER", "JPY", "MLSERVE")
 
@@ -68,6 +76,8 @@ class Reply(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
+    number
+        Of the message that it answers.
     load_ms, predict_ms
         What it took; a model that was loaded already took 0.
     is_new
@@ -82,6 +92,7 @@ class Reply(msgspec.Struct, frozen=True):
         Why the model could not be loaded.
     """
 
+    number: int = -1
     load_ms: float = 0.0
     predict_ms: float = 0.0
     is_new: bool = False
@@ -110,12 +121,19 @@ class SupervisorProcess:
         The interpreter that it and its workers run under.
     alive
         Whether it can start workers.
+    max_answer_bytes
+        What a worker may answer at most.
     """
 
     def __init__(
-        self, interpreter: str, popen: subprocess.Popen[bytes], control: socket.socket
+        self,
+        interpreter: str,
+        popen: subprocess.Popen[bytes],
+        control: socket.socket,
+        max_answer_bytes: int,
     ) -> None:
         self.interpreter = interpreter
+        self.max_answer_bytes = max_answer_bytes
         self.alive = True
         self._popen = popen
         self._control = control
@@ -149,7 +167,7 @@ class SupervisorProcess:
             ) from error
         finally:
             theirs.close()
-        self = cls(interpreter, popen, ours)
+        self = cls(interpreter, popen, ours, limits.max_answer_bytes)
         self._events = asyncio.create_task(self._read_events())
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT_S)
@@ -164,7 +182,13 @@ class SupervisorProcess:
         return self
 
     async def start_worker(self) -> WorkerProcess:
-        """Start a fresh worker and wait until it is there."""
+        """Start a fresh worker and wait until it is there.
+
+        Raises
+        ------
+        WorkerDied
+            If the supervisor does not start it; it is given up then.
+        """
         ours, theirs = socket.socketpair()
         worker_id = next(self._ids)
         try:
@@ -174,13 +198,36 @@ class SupervisorProcess:
             await self._order({"do": "start", "worker": worker_id}, theirs)
         finally:
             theirs.close()
+        try:
+            # It may be importing something first.
+            await asyncio.wait_for(asyncio.shield(worker.started), PRELOAD_TIMEOUT_S + 10)
+        except asyncio.TimeoutError:
+            self.give_up()
+            raise _died("the supervisor does not start it") from None
         return worker
 
-    async def preload(self, modules: Sequence[str]) -> None:
-        """Import ``modules`` in the supervisor, so that its future workers have them."""
-        if modules:
-            await self._order({"do": "preload", "modules": list(modules)})
-            await self._preloaded.get()
+    async def preload(self, modules: Sequence[str]) -> bool:
+        """Import ``modules`` in the supervisor, so that its future workers have them.
+
+        Returns
+        -------
+        bool
+            Whether the supervisor is still of use: one that does not come back from an import is
+            given up.
+        """
+        if not modules or not self.alive:
+            return self.alive
+        await self._order({"do": "preload", "modules": list(modules)})
+        try:
+            await asyncio.wait_for(self._preloaded.get(), PRELOAD_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            self.give_up()
+        return self.alive
+
+    def give_up(self) -> None:
+        """Kill a supervisor that does not do as it is told; its workers die with it."""
+        self.alive = False
+        self._popen.kill()
 
     async def kill_worker(self, worker_id: int, reason: str) -> None:
         """Kill a worker at once."""
@@ -195,7 +242,7 @@ class SupervisorProcess:
                 await self._events
         self._control.close()
         for worker in self._workers.values():
-            worker.ended("closed")
+            worker.ended(CLOSED)
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
@@ -225,7 +272,7 @@ class SupervisorProcess:
         decoder = msgspec.json.Decoder(_Event)
         try:
             while True:
-                header, _ = await _read_frame(reader)
+                header, _ = await _read_frame(reader, 0)
                 self._handle(decoder.decode(header))
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
             self.alive = False
@@ -242,7 +289,7 @@ class SupervisorProcess:
             case "ready":
                 self._ready.set_result(event.python)
             case "started":
-                self._workers[event.worker].pid = event.pid
+                self._workers[event.worker].has_started(event.pid)
             case "preloaded":
                 self._preloaded.put_nowait(event.failed)
             case "exit":
@@ -256,12 +303,17 @@ class WorkerProcess:
     ----------
     pid
         Its process id; -1 until the supervisor has told it.
+    started
+        Done once it has.
     alive
         Whether it can be called.
     loaded
-        Bytes of the models that it holds, by key.
+        Bytes of the models that it holds, by key, least recently used first.
     n_loads
         How often it has loaded each model, by key.
+    on_lost
+        Told once of the models that it held, least recently used first, when it ends before its
+        time.
     """
 
     def __init__(
@@ -273,8 +325,10 @@ class WorkerProcess:
         writer: asyncio.StreamWriter,
     ) -> None:
         self.pid = -1
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.loaded: dict[str, int] = {}
         self.n_loads: dict[str, int] = {}
+        self.on_lost: Callable[[list[str]], None] | None = None
         self._parent = parent
         self._id = worker_id
         self._sock = sock
@@ -283,6 +337,14 @@ class WorkerProcess:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._decoder = msgspec.json.Decoder(Reply)
         self._known: set[str] = set()
+        # Numbers begin anywhere, so that an answer cannot be written ahead of its question.
+        self._numbers = itertools.count(secrets.randbits(48))
+
+    def has_started(self, pid: int) -> None:
+        """Take note of its process id."""
+        self.pid = pid
+        if not self.started.done():
+            self.started.set_result(None)
 
     @property
     def alive(self) -> bool:
@@ -300,18 +362,18 @@ class WorkerProcess:
     def introduce(self, model: ModelRef) -> None:
         """Tell it of a model, once."""
         if model.key not in self._known:
-            self._writer.write(message_frame(Open(model)))
+            self._tell(Open(model))
             self._known.add(model.key)
 
     def forget(self, key: str) -> None:
         """Have it let a model go."""
-        self._writer.write(message_frame(Forget(key)))
+        self._tell(Forget(key))
         self._known.discard(key)
         self.loaded.pop(key, None)
 
     def rename(self, key: str, model: ModelRef) -> None:
         """Know a loaded model under the key of ``model``."""
-        self._writer.write(message_frame(Rename(key, model)))
+        self._tell(Rename(key, model))
         self._known.add(model.key)
         if key in self.loaded:
             self.loaded[model.key] = self.loaded.pop(key)
@@ -326,9 +388,11 @@ class WorkerProcess:
             If the worker ends before it has answered.
         """
         try:
-            self._writer.write(message_frame(message))
-            header, body = await _read_frame(self._reader)
+            number = self._tell(message)
+            header, body = await _read_frame(self._reader, self._parent.max_answer_bytes)
             reply = self._decoder.decode(header)
+            if reply.number != number:
+                raise msgspec.ValidationError("an answer to something else")
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise await self._why() from error
         except msgspec.DecodeError as error:
@@ -339,26 +403,57 @@ class WorkerProcess:
             self.n_loads[key] = self.n_loads.get(key, 0) + 1
         return reply, body
 
+    def _tell(self, message: Message) -> int:
+        """Send a message; return its number."""
+        number = next(self._numbers)
+        self._writer.write(message_frame(number, message))
+        return number
+
     async def new_modules(self) -> list[str]:
-        """Return the importable modules that it has loaded beyond those of its supervisor."""
-        reply, _ = await self.ask(ListModules())
+        """Return the importable modules that it has loaded beyond those of its supervisor.
+
+        Raises
+        ------
+        WorkerDied
+            If it does not say so in time; it is killed then.
+        """
+        try:
+            reply, _ = await asyncio.wait_for(self.ask(ListModules()), NEW_MODULES_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            await self.kill("it did not list its modules in time")
+            raise await self._why() from None
         return reply.modules
 
     async def kill(self, reason: str) -> None:
         """Kill it at once; ``reason`` is what its callers are told."""
         with contextlib.suppress(WorkerDied):
             await self._parent.kill_worker(self._id, reason)
+        if self.pid > 0 and not self._end.done():
+            # A supervisor that hangs would not do it; until it has reaped the worker, the process
+            # id is nobody else's.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def ended(self, reason: str) -> None:
         """Take note that it is gone."""
         if not self._end.done():
             self._end.set_result(reason)
+        if not self.started.done():
+            self.started.set_result(None)
         self._writer.close()
+        if reason != CLOSED:
+            self.report_lost()
+
+    def report_lost(self) -> None:
+        """Say which models are not loaded any more."""
+        keys, self.loaded = list(self.loaded), {}
+        if keys and self.on_lost is not None:
+            self.on_lost(keys)
 
     async def aclose(self) -> None:
         """End it."""
         self._writer.close()
-        await self.kill("closed")
+        await self.kill(CLOSED)
 
     async def _why(self) -> MLServeError:
         try:
@@ -366,6 +461,10 @@ class WorkerProcess:
         except asyncio.TimeoutError:
             reason = "it closed its socket"
             await self.kill(reason)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._end), END_REASON_TIMEOUT_S)
+            if not self._end.done():
+                self._parent.give_up()
         return _died(reason)
 
 
@@ -382,8 +481,10 @@ def _died(reason: str) -> MLServeError:
     )
 
 
-async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+async def _read_frame(reader: asyncio.StreamReader, max_body_bytes: int) -> tuple[bytes, bytes]:
     header_bytes, body_bytes = PREFIX.unpack(await reader.readexactly(PREFIX.size))
+    if header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
+        raise msgspec.DecodeError("a frame of this size is not one")
     header = await reader.readexactly(header_bytes)
     return header, await reader.readexactly(body_bytes) if body_bytes else b""
 

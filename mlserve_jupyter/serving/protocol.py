@@ -53,9 +53,10 @@ class Open:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a model that was introduced."""
+    """Load a model that was introduced, and make sure that it has ``methods``."""
 
     key: str
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class WorkerLimits:
         Bounds of a worker's model cache.
     memory_bytes
         Memory at which a worker is killed.
+    max_answer_bytes
+        What the predictions of one message may take as JSON.
     start_method
         ``fork`` shares imported libraries between workers; ``spawn`` starts an interpreter each.
     """
@@ -116,6 +119,7 @@ class WorkerLimits:
     max_loaded_bytes: int
     max_loaded_models: int
     memory_bytes: int
+    max_answer_bytes: int
     start_method: str
 
 
@@ -124,18 +128,24 @@ def frame(header: bytes, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(header), len(body)) + header + body
 
 
-def message_frame(message: Message) -> bytes:
-    """Return the frame of a message from the server to a worker."""
-    return frame(pickle.dumps(message, protocol=5))
+def message_frame(number: int, message: Message) -> bytes:
+    """Return the frame of a message from the server to a worker.
+
+    Parameters
+    ----------
+    number
+        Comes back in the answer, so that no other frame is taken for it.
+    """
+    return frame(pickle.dumps((number, message), protocol=5))
 
 
-def receive_message(sock: socket.socket) -> Message | None:
-    """Wait for the server's next message; None when the server is gone."""
+def receive_message(sock: socket.socket) -> tuple[int, Message] | None:
+    """Wait for the server's next message and its number; None when the server is gone."""
     received = receive_frame(sock)
     if received is None:
         return None
-    message: Message = pickle.loads(received[0])
-    return message
+    numbered: tuple[int, Message] = pickle.loads(received[0])
+    return numbered
 
 
 def send_reply(sock: socket.socket, header: dict[str, Any], body: bytes = b"") -> None:

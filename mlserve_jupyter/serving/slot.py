@@ -23,6 +23,9 @@ from mlserve_jupyter.settings import Settings
 
 log = logging.getLogger(__name__)
 
+GRACE_S = 1.0
+"""How long after the last caller's deadline a worker is ended by the slot itself."""
+
 
 class Slot:
     """One worker at a time; when it ends, another takes its place.
@@ -117,6 +120,7 @@ class Slot:
             may_join=may_join,
             n_bytes=n_bytes,
             arrived=time.perf_counter(),
+            deadline=time.perf_counter() + timeout_s,
             answer=asyncio.get_running_loop().create_future(),
         )
         self._queue.put(call)
@@ -174,6 +178,9 @@ class Slot:
         worker = self.worker
         if worker is None or not worker.alive:
             worker = self.worker = await self._fresh_worker()
+        waiting = [call for call in calls if not call.is_given_up]
+        if not waiting:
+            return
         ref = calls[0].ref
         worker.introduce(ref)
         batches = tuple(call.batch for call in calls if call.batch is not None)
@@ -181,7 +188,7 @@ class Slot:
         try:
             for call in calls:
                 call.runs_in = worker
-            reply, body = await worker.ask(message, key=ref.key)
+            reply, body = await self._ask(worker, message, calls)
         except (WorkerDied, WorkerOutOfMemory):
             await self._replace(worker)
             raise
@@ -191,10 +198,27 @@ class Slot:
             await self._replace(worker)
         _settle(calls, reply, body, self._started)
 
+    async def _ask(
+        self, worker: WorkerProcess, message: Call | Load, calls: list[WaitingCall]
+    ) -> tuple[Reply, bytes]:
+        """Ask the worker; end it when the last caller's deadline has passed.
+
+        Callers end a call that takes too long themselves; this is for those that are gone by then.
+        """
+        last_s = max(call.deadline for call in calls) - time.perf_counter() + GRACE_S
+        watchdog = asyncio.get_running_loop().call_later(
+            last_s, lambda: asyncio.ensure_future(worker.kill("it did not answer in time"))
+        )
+        try:
+            return await worker.ask(message, key=calls[0].ref.key)
+        finally:
+            watchdog.cancel()
+
     async def _replace(self, ended: WorkerProcess) -> None:
         """Put a fresh worker in the place of one that is of no use any more."""
         self.n_replaced += 1
         self.worker = None
+        ended.report_lost()
         await ended.aclose()
         try:
             self.worker = await self._fresh_worker()

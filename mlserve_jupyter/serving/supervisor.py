@@ -33,7 +33,9 @@ from mlserve_jupyter.serving.protocol import PREFIX, WorkerLimits, send_reply
 
 WATCH_INTERVAL_S = 0.1
 MAX_LOG_BYTES = 16 * 2**20
+MAX_ORPHAN_GENERATIONS = 100
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(control_fd: str, limits_json: str) -> None:
@@ -82,12 +84,14 @@ class Supervisor:
     def run(self) -> None:
         """Serve until the server is gone, then take all workers along."""
         send_reply(self._control, {"event": "ready", "python": sys.version.split()[0]})
+        _adopt_orphans()
         try:
             while self._serve_once():
                 pass
         finally:
             for child in self._children.values():
                 self._kill(child, "closed")
+            self._kill_orphans(set())
 
     def _serve_once(self) -> bool:
         timeout_s = WATCH_INTERVAL_S if self._children else None
@@ -170,12 +174,26 @@ class Supervisor:
                     "reason": child.reason or _exit_reason(code),
                 }
             )
+            self._kill_orphans({child.pid for child in self._children.values()})
+
+    def _kill_orphans(self, wanted: set[int]) -> None:
+        """Kill what ended workers have left behind, in whatever session it hides."""
+        for _ in range(MAX_ORPHAN_GENERATIONS):
+            orphans = set(_children_of(os.getpid())) - wanted
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+            if not orphans:
+                return
 
     def _watch_memory(self) -> None:
         if not self._limits.memory_bytes:
             return
         for child in self._children.values():
-            if child.reason is None and _private_bytes(child.pid) > self._limits.memory_bytes:
+            if child.reason is None and _tree_bytes(child.pid) > self._limits.memory_bytes:
                 self._kill(child, "memory")
 
     def _kill(self, child: _Child, reason: str) -> None:
@@ -224,8 +242,8 @@ def _preload(modules: list[str]) -> list[str]:
         for name in modules:
             try:
                 importlib.import_module(name)
-            except Exception:
-                # Importing a library may raise anything; the supervisor goes on without it.
+            except BaseException:
+                # Importing may raise anything, SystemExit among it; the supervisor goes on.
                 failed.append(name)
     return failed
 
@@ -242,14 +260,39 @@ def _exit_reason(code: int) -> str:
     return f"exit {code}"
 
 
-def _private_bytes(pid: int) -> int:
-    """Resident memory of a process without what it shares through files; 0 where unknown."""
+def _adopt_orphans() -> None:
+    """Become the parent of what ended workers leave behind, instead of the system's first."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _tree_bytes(pid: int) -> int:
+    """Resident memory of a process and its children without what lies in files; 0 if unknown."""
+    total = 0
+    pending = [pid]
+    while pending:
+        pid = pending.pop()
+        total += _own_bytes(pid)
+        pending += _children_of(pid)
+    return total
+
+
+def _own_bytes(pid: int) -> int:
     try:
-        with open(f"/proc/{pid}/statm") as statm:
-            fields = statm.read().split()
+        with open(f"/proc/{pid}/status") as status:
+            lines = dict(line.split(":", 1) for line in status)
     except OSError:
         return 0
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+    return sum(int(lines.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as children:
+                found += [int(child) for child in children.read().split()]
+    return found
 
 
 def _bound_log() -> None:

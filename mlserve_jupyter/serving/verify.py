@@ -44,7 +44,7 @@ class Check:
     async def run(self) -> Verification:
         """Load, and compare each method's answers on the sample."""
         self._worker.introduce(self._ref)
-        loaded, _ = await self._ask(Load(self._ref.key), "be loaded")
+        loaded, _ = await self._ask(Load(self._ref.key, tuple(self._manifest.methods)), "be loaded")
         sample = self._manifest.sample
         loaded_only = Verification(
             verified=False,

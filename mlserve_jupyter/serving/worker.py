@@ -6,6 +6,7 @@ kernel that deployed the model, so it imports the standard library, numpy and ``
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -46,6 +47,9 @@ class Worker:
 
     def __init__(self, sock: socket.socket, limits: WorkerLimits) -> None:
         self._sock = sock
+        self._pid = os.getpid()
+        self._max_answer_bytes = limits.max_answer_bytes
+        self._number = 0
         self._models: dict[str, ModelRef] = {}
         self._cache = ModelCache(
             load_checked,
@@ -56,7 +60,8 @@ class Worker:
 
     def run(self) -> None:
         """Answer messages until the server is gone."""
-        while (message := receive_message(self._sock)) is not None:
+        while (received := receive_message(self._sock)) is not None:
+            self._number, message = received
             match message:
                 case Open(model):
                     self._models[model.key] = model
@@ -68,7 +73,7 @@ class Worker:
                     self._models[model.key] = model
                     self._cache.rename(key, model.key)
                 case ListModules():
-                    send_reply(self._sock, {"modules": self._new_modules()})
+                    self._reply({"modules": self._new_modules()})
                 case _:
                     self._answer(message)
 
@@ -81,14 +86,16 @@ class Worker:
             loaded, is_new = self._cache.get(self._models[message.key])
             header["load_ms"] = _elapsed_ms(started) if is_new else 0.0
             header["is_new"] = is_new
-            if not isinstance(message, Load):
+            if isinstance(message, Load):
+                _check_methods(loaded.model, message.methods)
+            else:
                 call = (
                     Call(message.key, message.method, (message.batch,))
                     if isinstance(message, Compare)
                     else message
                 )
                 started = time.perf_counter()
-                answers = self._call(loaded.model, call)
+                answers = [self._bounded(a, call) for a in self._call(loaded.model, call)]
                 header["predict_ms"] = _elapsed_ms(started)
                 if isinstance(message, Compare):
                     header["row_by_row"] = answers[0].error is None and answers_row_by_row(
@@ -102,7 +109,13 @@ class Worker:
             # An artifact may raise anything, SystemExit and KeyboardInterrupt among it.
             header["error"] = _describe_error("load", error)
         header["loaded"] = self._cache.sizes()
-        send_reply(self._sock, header, body)
+        self._reply(header, body)
+
+    def _reply(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Answer the message at hand; a child that a model has forked may not."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+        send_reply(self._sock, {"number": self._number, **header}, body)
 
     def _call(self, model: Any, call: Call) -> list[_Answer]:
         """Answer all batches at once; if that fails, each alone, so that a bad one fails alone."""
@@ -118,6 +131,16 @@ class Worker:
                 pass
         return [_call_alone(method, inputs, batch) for batch in call.batches]
 
+    def _bounded(self, answer: _Answer, call: Call) -> _Answer:
+        """Return an answer, or an error in its place if it is too large to be sent."""
+        limit = self._max_answer_bytes // len(call.batches)
+        if len(answer.body) <= limit:
+            return answer
+        too_large = ValueError(
+            f"{len(answer.body)} bytes are over max_answer_bytes; send fewer rows at once"
+        )
+        return _Answer(b"", error=_describe_error("output", too_large))
+
     def _new_modules(self) -> list[str]:
         """Modules that a fresh interpreter could import as well, in order of their import."""
         return [
@@ -125,7 +148,7 @@ class Worker:
             for name, module in list(sys.modules.items())
             if name not in self._modules_at_start
             and not name.startswith("mlserve_jupyter")
-            and getattr(getattr(module, "__spec__", None), "origin", None)
+            and getattr(vars(module).get("__spec__"), "origin", None)
         ]
 
 
@@ -173,6 +196,12 @@ def load_checked(ref: ModelRef) -> Any:
 
 class CorruptArtifact(Exception):
     """The artifact's bytes are not those that were deployed."""
+
+
+def _check_methods(model: Any, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not callable(_method(model, name)):
+            raise TypeError(f"{type(model).__name__} has no method {name!r}")
 
 
 def _method(model: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mlserve_jupyter.api.signature import InputBatch
@@ -29,12 +30,19 @@ class WorkerPool:
         Limits and deadlines.
     log_dir
         Folder for what supervisors, workers and models print.
+
+    Attributes
+    ----------
+    on_lost
+        Told of the models, by key and least recently used first, that a worker held when it ended
+        before its time.
     """
 
     def __init__(self, settings: Settings, log_dir: Path) -> None:
         self._settings = settings
         self._log_dir = log_dir
         self._environments: dict[str, Environment] = {}
+        self.on_lost: Callable[[list[str]], None] | None = None
         self._idle_check: asyncio.Task[None] | None = None
 
     def environment(self, interpreter: str) -> Environment:
@@ -42,7 +50,8 @@ class WorkerPool:
         found = self._environments.get(interpreter)
         if found is None:
             digest = hashlib.sha256(interpreter.encode()).hexdigest()[:12]
-            found = Environment(interpreter, self._settings, self._log_dir / f"{digest}.log")
+            log_path = self._log_dir / f"{digest}.log"
+            found = Environment(interpreter, self._settings, log_path, self._tell_lost)
             self._environments[interpreter] = found
         if self._idle_check is None:
             self._idle_check = asyncio.create_task(self._close_idle())
@@ -62,6 +71,15 @@ class WorkerPool:
         """Let a model go wherever it is loaded."""
         for environment in self._environments.values():
             environment.forget(key)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call runs or waits."""
+        return any(environment.busy for environment in self._environments.values())
+
+    def _tell_lost(self, keys: list[str]) -> None:
+        if self.on_lost is not None:
+            self.on_lost(keys)
 
     async def aclose(self) -> None:
         """End all processes."""
@@ -87,8 +105,15 @@ class Environment:
     at a time; when that ends, another takes its place.
     """
 
-    def __init__(self, interpreter: str, settings: Settings, log_path: Path) -> None:
+    def __init__(
+        self,
+        interpreter: str,
+        settings: Settings,
+        log_path: Path,
+        on_lost: Callable[[list[str]], None],
+    ) -> None:
         self.interpreter = interpreter
+        self._on_lost = on_lost
         self._settings = settings
         self._log_path = log_path
         self._supervisor: SupervisorProcess | None = None
@@ -110,9 +135,14 @@ class Environment:
         for slot in self._slots:
             slot.apply(settings)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any call runs or waits."""
+        return any(slot.busy for slot in self._slots)
+
     def idle_s(self) -> float:
         """Seconds since the last use; 0 while nothing runs or something waits."""
-        if self._supervisor is None or any(slot.busy for slot in self._slots):
+        if self._supervisor is None or self.busy:
             return 0.0
         return time.monotonic() - self._last_used
 
@@ -120,12 +150,22 @@ class Environment:
         """Start the supervisor and have it import ``modules``."""
         supervisor = await self._supervise()
         missing = [name for name in modules if name not in self._preloaded]
-        self._preloaded.update(missing)
-        await supervisor.preload(missing)
+        if await supervisor.preload(missing):
+            self._preloaded.update(missing)
 
     async def fresh_worker(self) -> WorkerProcess:
         """Start a worker that has loaded nothing and belongs to no slot yet."""
-        return await (await self._supervise()).start_worker()
+        worker = await (await self._supervise()).start_worker()
+        worker.on_lost = self._on_lost
+        return worker
+
+    def would_wait(self, key: str) -> bool:
+        """Whether a call of a model would have to wait for others, as far as can be said."""
+        slot = self._slot_of.get(key)
+        if slot is not None:
+            return slot.busy
+        is_full = len(self._slots) >= self._settings.workers_per_environment
+        return is_full and self.busy
 
     async def adopt(self, worker: WorkerProcess, key: str, ref: ModelRef) -> None:
         """Keep a fresh worker that has loaded a model, or load the model in a slot that exists.
@@ -241,6 +281,7 @@ class Environment:
                     max_loaded_bytes=self._settings.max_loaded_bytes,
                     max_loaded_models=self._settings.max_loaded_models,
                     memory_bytes=self._settings.worker_memory_bytes,
+                    max_answer_bytes=self._settings.max_answer_bytes,
                     start_method=self._settings.worker_start_method
                     or ("fork" if sys.platform == "linux" else "spawn"),
                 )

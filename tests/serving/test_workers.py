@@ -65,7 +65,7 @@ async def wait_until_dead(pid: int) -> None:
             with open(f"/proc/{pid}/stat") as stat:
                 if stat.read().rpartition(")")[2].split()[0] == "Z":
                     return
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"Process {pid} lives on.")
