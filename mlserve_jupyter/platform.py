@@ -7,7 +7,9 @@ opened at the first request that needs them.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from mlserve_jupyter.storage.users import User
 
 T = TypeVar("T")
+
+MAX_WRITERS = 4
+"""Threads that change the registry; a database takes one writer after the other anyway."""
 
 READY_TIMEOUT_S = 3.0
 """A database that takes longer than this to say its epoch is not ready."""
@@ -120,7 +125,8 @@ class Platform:
 
     async def _ask_database(self) -> None:
         services = await self.services()
-        await asyncio.to_thread(services.registry.epoch)
+        await asyncio.to_thread(services.registry.check_database)
+        services.log.check_space()
 
     async def aclose(self) -> None:
         """Write what the log still holds, and end all processes and connections."""
@@ -173,6 +179,9 @@ class Services:
     predictor: Predictor
     deployer: Deployer
     _users: dict[str, User] = field(default_factory=dict)
+    _writers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
+    )
 
     async def user(self, principal: Principal) -> User:
         """Return the platform user that a caller is."""
@@ -180,7 +189,7 @@ class Services:
         if found is None:
             from mlserve_jupyter.accounts.owners import ensure_user
 
-            found = await asyncio.to_thread(ensure_user, self.engine, principal.user)
+            found = await self._write(ensure_user, self.engine, principal.user)
             self._users[principal.user] = found
         return found
 
@@ -189,9 +198,14 @@ class Services:
 
         The arguments are those of ``change``, hence ``Any``.
         """
-        result = await asyncio.to_thread(change, *arguments, **options)
+        result = await self._write(change, *arguments, **options)
         await self.catalog.refresh()
         return result
+
+    async def _write(self, write: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call what may wait for another writer in a thread that nothing else needs."""
+        call = functools.partial(write, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, call)
 
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
@@ -201,6 +215,7 @@ class Services:
             await self.results.aclose()
         await self.catalog.aclose()
         await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.engine.dispose)
 
 

@@ -85,6 +85,7 @@ class PredictionLog:
         self._wanted_through = 0
         self._closing_at_s: float | None = None
         self._closed = False
+        self._full: StorageFull | None = None  # why the last attempt to write failed
         self._counter = ProcessCounter(process_dir)
         self._process_id = self._counter.process_id
         self._settle_ended()
@@ -138,6 +139,17 @@ class PredictionLog:
             self._wanted_through = max(self._wanted_through, wanted)
             self._arrived.notify()
             return self._written.wait_for(lambda: self._settled_through >= wanted, timeout_s)
+
+    def check_space(self) -> None:
+        """Return unless what waits could not be written for want of space.
+
+        Raises
+        ------
+        StorageFull
+            The last attempt found none; the next follows within seconds.
+        """
+        if self._full is not None:
+            raise StorageFull(self._full.message)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits and stop; what could not be written by then is counted as lost."""
@@ -257,6 +269,7 @@ class PredictionLog:
                         record_loss(connection, self._process_id, "buffer_full", n_dropped)
                 break
             except (StorageUnavailable, StorageFull) as error:
+                self._full = error if isinstance(error, StorageFull) else None
                 if retry_s == _FIRST_RETRY_S:
                     log.warning("The prediction log waits for its database: %s", error)
             except Exception:
@@ -269,6 +282,7 @@ class PredictionLog:
             if not self._wait_to_retry(retry_s):
                 return False
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
+        self._full = None
         if n_dropped:
             log.warning("%d predictions were not logged: the buffer was full.", n_dropped)
         with self._lock:

@@ -1,12 +1,13 @@
 """How many calls a process has handed to its log, in a file that outlives the process.
 
-The file is mapped, so counting is a write to memory, and the operating system keeps what was
+Counting is a write to the operating system's memory, about two microseconds, which keeps what was
 counted even where the process is killed. The next process compares it with what is in the table.
+The file is not mapped: whoever empties a mapped file kills the process that writes to it.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import struct
 import time
@@ -21,7 +22,6 @@ from mlserve_jupyter.storage.ids import new_id
 _LAYOUT = struct.Struct("=8sQQQ")
 _MAGIC = b"mlslog01"
 _SUFFIX = ".seq"
-_APPENDED = 3
 
 
 class ProcessCounter:
@@ -51,26 +51,31 @@ class ProcessCounter:
         self._fd = fd
         with disk_errors(path):
             os.fchmod(fd, 0o600)
-            started_ms = time.time_ns() // 1_000_000
-            # Written, not only sized: a mapped page that finds no space on the disk is a SIGBUS.
-            os.write(fd, _LAYOUT.pack(_MAGIC, os.getpid(), started_ms, 0))
+            self._pid = os.getpid()
+            self._started_ms = time.time_ns() // 1_000_000
+            self._n_appended = 0
+            self._write()
             os.fsync(fd)
-            self._map = mmap.mmap(fd, _LAYOUT.size)
-        self._words = memoryview(self._map).cast("Q")
 
     def increment(self) -> int:
         """Count one call and return its sequence number, which begins with 1.
 
         Not for two threads at once.
         """
-        self._words[_APPENDED] += 1
-        return self._words[_APPENDED]
+        self._n_appended += 1
+        # A disk that fails now costs at most the count of what a kill would lose.
+        with contextlib.suppress(OSError):
+            self._write()
+        return self._n_appended
 
     def close(self) -> None:
         """Give the file up; it stays, to be settled."""
-        self._words.release()
-        self._map.close()
         os.close(self._fd)
+
+    def _write(self) -> None:
+        """Write the whole record, so that a file that somebody has emptied is whole again."""
+        record = _LAYOUT.pack(_MAGIC, self._pid, self._started_ms, self._n_appended)
+        os.pwrite(self._fd, record, 0)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from mlserve_jupyter.registry.rows import (
 )
 from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.blobs import ArtifactStore, StagedArtifact, VersionKey
-from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.engine import check_space, reading, writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import (
     model_versions,
@@ -82,6 +82,17 @@ class Registry:
         """Return a number that is raised by every change of the registry, in any process."""
         with reading(self._engine) as connection:
             return read_epoch(connection)
+
+    def check_database(self) -> None:
+        """Return if the database answers and could be written to.
+
+        Raises
+        ------
+        StorageUnavailable, StorageFull
+            If not.
+        """
+        self.epoch()
+        check_space(self._engine)
 
     def snapshot(self) -> Catalog:
         """Return all models and versions as they are now.

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from mlserve_jupyter.api.resources import ErrorBody
+from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.server.policy import public
 from mlserve_jupyter.server.resource import Resource
+
+log = logging.getLogger(__name__)
 
 
 class LiveResource(Resource):
@@ -20,6 +26,19 @@ class ReadyResource(Resource):
 
     @public
     async def get(self) -> None:
-        """Answer 200 if the database answers and predictions can be served, else 503."""
-        await self.platform.check_ready()
+        """Answer 200 if the database answers and predictions can be served, else 503.
+
+        Anybody may ask, so the answer names no path and nothing that a driver says.
+        """
+        try:
+            await self.platform.check_ready()
+        except MLServeError as error:
+            log.warning("Not ready (request %s): %s", self.request_id, error.message)
+            message = "This server is not ready. Its log has the reason under the request id."
+            self.set_header("Retry-After", "1")
+            self.answer(
+                ErrorBody(code=error.code, message=message, details={}, request_id=self.request_id),
+                503,
+            )
+            return
         self.answer({"status": "ready"})

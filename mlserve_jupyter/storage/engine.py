@@ -135,6 +135,18 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         raise translated from error
 
 
+def check_space(engine: Engine) -> None:
+    """Return if there is space to write; a database server watches its own.
+
+    Raises
+    ------
+    StorageFull
+        The disk of the SQLite file has next to none.
+    """
+    if engine.dialect.name == "sqlite" and _is_nearly_full(engine):
+        raise _no_space(engine)
+
+
 def shown_url(url: URL) -> str:
     """Return ``url`` for messages: a path for SQLite, and never a password."""
     if url.get_backend_name() == "sqlite":
@@ -172,6 +184,9 @@ def _open_sqlite(url: URL) -> Engine:
         json_serializer=_as_it_is,
         json_deserializer=_as_it_is,
     )
+    opened = _OpenedFile(path)
+    event.listen(engine, "do_connect", opened.check)
+    event.listen(engine, "begin", opened.check)
     event.listen(engine, "connect", _set_up_sqlite_connection)
     event.listen(engine, "begin", _begin_sqlite)
     try:
@@ -216,6 +231,32 @@ def _make_private_file(path: Path) -> None:
         ) from error
 
 
+class _OpenedFile:
+    """Refuses to work on a file that was deleted or replaced after it was opened.
+
+    SQLite itself goes on writing to the deleted file, and each new connection would begin an
+    empty one; what is written to either is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = self._identify()
+
+    def check(self, *of_the_event: object) -> None:
+        if self._identify() != self._identity:
+            raise StorageUnavailable(
+                f"The database {self._path} was deleted or replaced while this server ran, so "
+                "nothing is written to it: put it back as it was, or restart the server.",
+            )
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def _set_up_sqlite_connection(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
@@ -258,25 +299,38 @@ def _as_it_is(text: str) -> str:
 def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:
     """Return this package's error for the driver's, or None where it is not one of storage."""
     shown = shown_url(engine.url)
-    full = StorageFull(f"No space is left for the database {shown}: free some and try again.")
     unavailable = StorageUnavailable(
         f"The database {shown} does not answer ({' '.join(str(error.orig).split())}); try again.",
     )
     if engine.dialect.name == "sqlite":
         text = str(error.orig).lower()
         if "database or disk is full" in text:
-            return full
+            return _no_space(engine)
         if not any(phrase in text for phrase in _SQLITE_UNAVAILABLE):
             return None
-        folder = Path(str(engine.url.database)).parent
-        if "disk i/o error" in text and shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES:
-            return full
+        if "disk i/o error" in text and _is_nearly_full(engine):
+            return _no_space(engine)
         return unavailable
     # The driver's own attribute; other drivers than psycopg2 may not have it.
     code: Any = getattr(error.orig, "pgcode", None)
     if code == _POSTGRES_DISK_FULL:
-        return full
+        return _no_space(engine)
     if isinstance(code, str):
         return unavailable if code.startswith(_POSTGRES_TRANSIENT) else None
     gone = isinstance(error, (SQLAlchemyOperationalError, InterfaceError))
     return unavailable if gone or error.connection_invalidated else None
+
+
+def _no_space(engine: Engine) -> StorageFull:
+    return StorageFull(
+        f"No space is left for the database {shown_url(engine.url)}: free space on its disk, and "
+        "try again."
+    )
+
+
+def _is_nearly_full(engine: Engine) -> bool:
+    folder = Path(str(engine.url.database)).parent
+    try:
+        return shutil.disk_usage(folder).free < _NEARLY_FULL_BYTES
+    except FileNotFoundError:
+        return False

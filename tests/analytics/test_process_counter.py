@@ -36,6 +36,20 @@ def test_a_counter_counts_in_a_private_file_that_outlives_it(tmp_path: Path) -> 
     assert not path.exists()
 
 
+def test_a_file_that_somebody_empties_stops_nothing_and_is_whole_at_the_next_call(
+    tmp_path: Path,
+) -> None:
+    counter = ProcessCounter(tmp_path)
+    (path,) = counter_files(tmp_path)
+    counter.increment()
+    os.truncate(path, 0)
+    assert counter.increment() == 2
+    counter.close()
+    with ended_process(path) as ended:
+        assert ended is not None
+        assert ended.n_appended == 2
+
+
 def test_the_counter_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     counter = ProcessCounter(tmp_path)
     (path,) = counter_files(tmp_path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def is_running(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -294,6 +296,82 @@ def test_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -
         versions = server.request("GET", "api/v1/models/clf/versions").json()["items"]
         assert [version["version"] for version in versions] == [1]
         assert deploy(server, artifact, "clf").status_code == 201
+
+
+def test_a_full_disk_makes_the_server_unready_and_tells_a_stranger_nothing_else(
+    tmp_path: Path,
+) -> None:
+    small_disk = tmp_path / "small"
+    small_disk.mkdir()
+    wrapper = tmp_path / "on_a_small_disk.sh"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f"mount -t tmpfs -o size=16m,mode=0700 tmpfs {small_disk}\n"
+        f'exec {sys.executable} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    option = f"--MLServeApp.data_dir={small_disk}/mlserve"
+    with start_server(
+        tmp_path, option, interpreter="unshare", before=("-rm", str(wrapper))
+    ) as server:
+        assert httpx.get(server.url + "health/ready").status_code == 200
+        # The disk is there in the namespace of the server alone.
+        seen = Path(f"/proc/{server.process.pid}/root{small_disk}")
+        (seen / "filling").write_bytes(b"x" * (16 * 2**20 - 2**19 - size_of(seen)))
+        answer = httpx.get(server.url + "health/ready")
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_full")
+        assert str(small_disk) not in answer.text
+        assert "free space on its disk" in server.log()
+        (seen / "filling").unlink()
+        assert httpx.get(server.url + "health/ready").status_code == 200
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_database_that_is_deleted_stops_what_would_be_lost_and_not_the_predictions(
+    own_server: LiveServer, tmp_path: Path
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    assert deploy(own_server, artifact, "clf").status_code == 201
+    for path in (own_server.data_dir / "mlserve").glob("mlserve.db*"):
+        path.unlink()
+    answer = own_server.request("POST", "api/v1/predict/clf", json=BODY)
+    assert answer.json()["predictions"] == [1.0]
+    refused = deploy(own_server, artifact, "clf")
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+    assert "mlserve.db was deleted or replaced" in refused.json()["message"]
+    ready = httpx.get(own_server.url + "health/ready")
+    assert (ready.status_code, ready.json()["code"]) == (503, "storage_unavailable")
+    assert "mlserve.db" not in ready.text
+    models = own_server.data_dir / "mlserve" / "models"
+    assert len(list(models.glob("*/*/v*/model.*"))) == 1
+    assert not list((models / ".staging").iterdir())
+
+
+def test_callers_that_wait_for_the_database_hold_up_no_prediction(
+    own_server: LiveServer, tmp_path: Path
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    assert deploy(own_server, artifact, "clf").status_code == 201
+    database = sqlite3.connect(own_server.data_dir / "mlserve" / "mlserve.db", isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    change = {"json": {"description": "changed"}}
+    with ThreadPoolExecutor(40) as callers:
+        waiting = [
+            callers.submit(own_server.request, "PATCH", "api/v1/models/clf", **change)
+            for _ in range(40)
+        ]
+        time.sleep(1)
+        # Large enough to be decoded in a thread.
+        large = {"instances": [[1.0]] * 30_000}
+        answer = own_server.request("POST", "api/v1/predict/clf", json=large)
+        assert not any(call.done() for call in waiting)
+        database.execute("ROLLBACK")
+        database.close()
+        assert answer.json()["predictions"] == [1.0] * 30_000
+        assert {call.result().status_code for call in waiting} == {200}
 
 
 def test_an_extension_that_is_turned_off_leaves_jupyter_alone(tmp_path: Path) -> None:

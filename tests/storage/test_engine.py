@@ -68,6 +68,26 @@ def test_an_acknowledged_write_is_synced_and_one_of_the_log_is_not(engine: Engin
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_database_file_that_is_gone_or_another_is_neither_written_nor_made_anew(
+    engine: Engine, tmp_path: Path, replaced: bool
+) -> None:
+    path = Path(str(engine.url.database))
+    kept = path.rename(tmp_path / "kept.db")
+    if replaced:
+        path.write_bytes(kept.read_bytes())
+    gone = pytest.raises(StorageUnavailable, match="mlserve.db was deleted or replaced")
+    with gone, writing(engine):
+        pass
+    engine.dispose()  # from here on, each connection is a new one
+    with pytest.raises(StorageUnavailable, match="put it back as it was"), reading(engine):
+        pass
+    assert path.exists() is replaced
+    kept.rename(path)
+    with writing(engine) as connection:
+        connection.execute(registry_state.update().values(epoch=7))
+
+
 def test_a_failing_block_is_rolled_back(engine: Engine) -> None:
     def fail_after_a_write() -> None:
         with writing(engine) as connection:
