@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.serving.predict import PredictRequest
@@ -17,6 +19,7 @@ class PredictResource(Resource):
     """
 
     answering_version: int | None = None
+    _predicting: asyncio.Future[bytes] | None = None
 
     @property
     def max_body_bytes(self) -> int:
@@ -32,19 +35,27 @@ class PredictResource(Resource):
         """Answer with ``{predictions, model, version, request_id, cached}``."""
         self.check_query_arguments("version", "method")
         services = await self.platform.services()
-        self.answer(
-            await services.predictor.predict(
-                PredictRequest(
-                    request_id=self.request_id,
-                    principal=str(self.caller),
-                    user=await services.user(self.caller),
-                    model=model,
-                    version=self.integer_argument("version", None),
-                    method=self.get_query_argument("method", None),
-                    body=self.body,
-                    content_type=self.request.headers.get("Content-Type", ""),
-                    is_owner=True,
-                    note_version=self.note_version,
-                )
-            )
+        request = PredictRequest(
+            request_id=self.request_id,
+            principal=str(self.caller),
+            user=await services.user(self.caller),
+            model=model,
+            version=self.integer_argument("version", None),
+            method=self.get_query_argument("method", None),
+            body=self.body,
+            content_type=self.request.headers.get("Content-Type", ""),
+            is_owner=True,
+            note_version=self.note_version,
         )
+        self._predicting = asyncio.ensure_future(services.predictor.predict(request))
+        try:
+            answer = await self._predicting
+        except asyncio.CancelledError:
+            return  # the caller is gone
+        self.answer(answer)
+
+    def on_connection_close(self) -> None:
+        """Give a call up whose caller is gone, so that it does not reach the model any more."""
+        super().on_connection_close()
+        if self._predicting is not None:
+            self._predicting.cancel()

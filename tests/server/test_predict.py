@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -212,6 +215,16 @@ def test_every_call_is_in_the_log(live_server: LiveServer, echo: str) -> None:
     assert page["lost"] == 0
 
 
+@pytest.mark.parametrize("position", [[10**23, "x"], [1, "x"], [1, "\0"], [1.5, "x"], []])
+def test_a_cursor_that_the_log_never_gave_is_refused(
+    live_server: LiveServer, echo: str, position: list[Any]
+) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
+    path = f"api/v1/analytics/models/{echo}/predictions?cursor={cursor}"
+    response = live_server.request("GET", path)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+
+
 def test_ten_thousand_rows_answer_exactly(live_server: LiveServer, notebook: Any) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(10_000, 8))
@@ -224,3 +237,38 @@ def test_ten_thousand_rows_answer_exactly(live_server: LiveServer, notebook: Any
     )
     distances, indices = knn.kneighbors(X)
     assert response.json()["predictions"] == [distances.tolist(), indices.tolist()]
+
+
+def test_a_call_whose_caller_is_gone_never_reaches_the_model(
+    live_server: LiveServer, notebook: Any
+) -> None:
+    import threading
+
+    def slow(X: Any) -> Any:
+        import time
+
+        time.sleep(float(X[0][0]))
+        return X
+
+    notebook.deploy(slow, name="slow", sample=np.zeros((3, 1)))
+    path = "api/v1/predict/slow"
+    first = threading.Thread(
+        target=lambda: live_server.request("POST", path, json={"instances": [[2.0]]})
+    )
+    first.start()
+    impatient = httpx.Client(timeout=0.5)
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            impatient.post(
+                live_server.url + path,
+                json={"instances": [[1.5]]},
+                headers={"X-MLServe-Key": live_server.key},
+            )
+    first.join()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        page = live_server.request("GET", "api/v1/analytics/models/slow/predictions").json()
+        statuses = sorted(item["status"] for item in page["items"])
+        if len(statuses) == 4:
+            break
+    assert statuses == ["cancelled", "cancelled", "cancelled", "ok"]
