@@ -124,11 +124,12 @@ class Client:
         """Describe a model."""
         return self._send("GET", _model_path(name), DescribeModel)
 
-    def versions(self, name: str) -> list[DescribeVersion]:
+    def versions(self, name: str, *, timeout_s: float = 30.0) -> list[DescribeVersion]:
         """List all versions of a model, newest first."""
+        path = f"{_model_path(name)}/versions"
         return [
             version
-            for page in self._pages(f"{_model_path(name)}/versions", ListVersions, {})
+            for page in self._pages(path, ListVersions, {}, timeout_s=timeout_s)
             for version in page.items
         ]
 

@@ -15,7 +15,12 @@ USAGE = Usage(
     "Take a version, or the whole model, out of service; --undo puts it back.",
     (
         Argument("NAME", "The model's name.", completes="models"),
-        Argument("--version", "Only this version; without it all of them.", kind="integer"),
+        Argument(
+            "--version",
+            "Only this version; without it all of them.",
+            "integer",
+            completes="versions",
+        ),
         Argument("--yes", "Do not ask first.", kind="flag"),
         Argument("--undo", "Make what is archived active again.", kind="flag"),
         TARGET,

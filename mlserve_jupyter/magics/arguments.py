@@ -15,7 +15,7 @@ from typing import Any, Literal
 from mlserve_jupyter.errors import InvalidUsage
 
 Kind = Literal["text", "expression", "integer", "flag"]
-Completes = Literal["models", "servables", "frames", "nothing"]
+Completes = Literal["models", "servables", "frames", "methods", "versions", "nothing"]
 
 
 _VALUES = {"text": "TEXT", "expression": "PYTHON", "integer": "N"}
@@ -179,6 +179,24 @@ def split(line: str) -> list[str]:
     InvalidUsage
         A bracket or a quote is not closed.
     """
+    words, word, missing = split_open(line)
+    if missing:
+        raise InvalidUsage(f"a {missing} is missing in `{line.strip()}`.")
+    return [*words, word] if word else words
+
+
+def split_open(line: str) -> tuple[list[str], str, str]:
+    """Split a line that may go on, as :func:`split` does.
+
+    Returns
+    -------
+    words
+        Those that have ended.
+    word
+        The one at the end of the line; empty behind a blank.
+    missing
+        The quote or bracket that has to be closed; empty where there is none.
+    """
     words: list[str] = []
     word = ""
     closers: list[str] = []
@@ -209,9 +227,7 @@ def split(line: str) -> list[str]:
             continue
         word += char
         position += 1
-    if quote or closers:
-        raise InvalidUsage(f"a {quote or closers[-1]} is missing in `{line.strip()}`.")
-    return [*words, word] if word else words
+    return words, word, quote or (closers[-1] if closers else "")
 
 
 def unquoted(word: str) -> str:

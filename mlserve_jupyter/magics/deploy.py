@@ -51,7 +51,12 @@ USAGE = Usage(
         Argument(
             "OBJ", "The fitted model, or a function: Python.", "expression", completes="servables"
         ),
-        Argument("--name", "The endpoint's name; without it that of the variable.", value="NAME"),
+        Argument(
+            "--name",
+            "The endpoint's name; without it that of the variable.",
+            completes="models",
+            value="NAME",
+        ),
         Argument(
             "--sample",
             "Rows as the model takes them: Python; without it they are looked for.",
@@ -59,7 +64,12 @@ USAGE = Usage(
             completes="frames",
             value="FRAME",
         ),
-        Argument("--method", "The method that answers; without it predict.", value="METHOD"),
+        Argument(
+            "--method",
+            "The method that answers; without it predict.",
+            completes="methods",
+            value="METHOD",
+        ),
         Argument("--runtime", "How the model is run.", choices=get_args(Runtime)),
         Argument("--format", "How the model is written.", choices=("auto", *get_args(Format))),
         Argument("--note", "A text that is kept with the version."),

@@ -20,7 +20,7 @@ USAGE = Usage(
     "Show the newest calls of a model, as a DataFrame.",
     (
         Argument("NAME", "The model's name.", completes="models"),
-        Argument("--version", "Only the calls of this version.", kind="integer"),
+        Argument("--version", "Only the calls of this version.", "integer", completes="versions"),
         Argument("--limit", "How many calls; 100 without it.", kind="integer"),
         TARGET,
     ),

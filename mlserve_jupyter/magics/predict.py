@@ -16,9 +16,12 @@ USAGE = Usage(
         Argument(
             "DATA", "Rows as the model takes them: Python.", kind="expression", completes="frames"
         ),
-        Argument("--version", "A version other than the default.", kind="integer"),
+        Argument("--version", "A version other than the default.", "integer", completes="versions"),
         Argument(
-            "--method", "A method other than the default, such as predict_proba.", value="METHOD"
+            "--method",
+            "A method other than the default, such as predict_proba.",
+            completes="methods",
+            value="METHOD",
         ),
         TARGET,
     ),

@@ -21,9 +21,12 @@ USAGE = Usage(
     "Show curl and Python that call an endpoint from outside.",
     (
         Argument("NAME", "The model's name.", completes="models"),
-        Argument("--version", "A version other than the default.", kind="integer"),
+        Argument("--version", "A version other than the default.", "integer", completes="versions"),
         Argument(
-            "--method", "A method other than the default, such as predict_proba.", value="METHOD"
+            "--method",
+            "A method other than the default, such as predict_proba.",
+            completes="methods",
+            value="METHOD",
         ),
         TARGET,
     ),

@@ -311,6 +311,10 @@ def test_tab_offers_the_models_of_the_server(
     with provisionalcompleter():
         line = "%mlserve show tab"
         assert [c.text for c in shell.Completer.completions(line, len(line))] == ["tabbed"]
+        line = "%mlserve predict tabbed X --version "
+        assert [c.text for c in shell.Completer.completions(line, len(line))] == ["1"]
+        line = "%mlserve snippet tabbed --method predict_p"
+        assert [c.text for c in shell.Completer.completions(line, len(line))] == ["predict_proba"]
 
 
 @pytest.mark.slow

@@ -109,7 +109,39 @@ def test_tab_offers_rows_for_a_sample(shell: InteractiveShell) -> None:
 
 
 def test_tab_offers_nothing_for_models_where_no_server_runs(shell: InteractiveShell) -> None:
-    assert completions(shell, "%mlserve show wi") == []
+    # What is typed already, so that IPython offers nothing either.
+    assert completions(shell, "%mlserve show ba") == ["ba"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%mlserve deploy ", {"clf"}),
+        ("%mlserve deploy clf --sample ", {"Zeta"}),
+        ("%mlserve deploy clf --sample=Ze", {"Zeta"}),
+        ("%mlserve deploy clf --method ", {"predict"}),
+        ("%mlserve deploy clf --format=clo", {"cloudpickle"}),
+        ('%mlserve deploy clf --sample Zeta["', {"alpha", "beta beta"}),
+        ('%mlserve deploy clf --sample Zeta[["alpha", "beta b', {"beta beta"}),
+        ('%mlserve deploy models["', {"one"}),
+        ("%mlserve deploy holder.in", {"inner"}),
+        ("%mlserve archive wine ", {"--version", "--yes", "--undo", "--to"}),
+        ("%mlserve list ", {"--to"}),
+        ("%mlserve show wine --n", {"--n"}),
+        ("%mlserve nonsense ", {""}),
+    ],
+)
+def test_tab_offers_what_fits_and_nothing_else(
+    shell: InteractiveShell, line: str, offered: set[str]
+) -> None:
+    shell.run_cell(
+        "import pandas as pd\nZeta = pd.DataFrame({'alpha': [1], 'beta beta': [2]})\n"
+        "class Holder: pass\nholder = Holder()"
+    )
+    shell.user_ns["clf"] = LinearRegression().fit([[1.0]], [1.0])
+    shell.user_ns["models"] = {"one": shell.user_ns["clf"]}
+    shell.user_ns["holder"].inner = shell.user_ns["clf"]
+    assert set(completions(shell, line)) == offered
 
 
 def test_the_import_brings_nothing_heavy() -> None:
