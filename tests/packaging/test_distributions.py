@@ -112,6 +112,13 @@ def test_the_wheel_enables_both_extensions_without_node_and_without_a_further_co
         *(python, "-m", "jupyterlab.labextensions", "list"), folder=tmp_path, environment=isolated
     )
     assert "mlserve-jupyter v0.1.0 enabled OK (python, mlserve_jupyter)" in extensions
+    on_path = {**isolated, "PATH": f"{Path(python).parent}{os.pathsep}{isolated['PATH']}"}
+    version = run(
+        *(python, "-m", "jupyter_core", "mlserve", "--version"),
+        folder=tmp_path,
+        environment=on_path,
+    )
+    assert version.strip() == "0.1.0"
 
 
 def test_a_source_without_built_assets_builds_without_node_on_the_path(

@@ -109,7 +109,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
             ) from error
         return app
 
-    def exit(self, exit_status: int | str = 0) -> None:
+    def exit(self, exit_status: int | str | None = 0) -> None:
         """End the process, or refuse what was configured: a reload must not end the server.
 
         Raises
