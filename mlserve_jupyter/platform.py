@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.deploy import Deployer
+    from mlserve_jupyter.serving.keep_warm import KeepWarm
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
     from mlserve_jupyter.serving.predict import Predictor
     from mlserve_jupyter.serving.result_cache import ResultCache
@@ -138,12 +139,16 @@ class Platform:
     async def _open(self) -> Services:
         storage = await asyncio.to_thread(_open_storage, self.settings)
         from mlserve_jupyter.serving.deploy import Deployer
+        from mlserve_jupyter.serving.keep_warm import KeepWarm
         from mlserve_jupyter.serving.predict import Predictor
         from mlserve_jupyter.serving.workers import WorkerPool
 
         storage.catalog.start()
         workers = WorkerPool(self.settings, self.settings.data_dir / "log")
         results = await asyncio.to_thread(_open_results, self.settings)
+        predictor = Predictor(storage.catalog, workers, storage.log, self.settings, results)
+        keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, self.settings)
+        keep_warm.start()
         return Services(
             engine=storage.engine,
             store=storage.store,
@@ -152,7 +157,8 @@ class Platform:
             log=storage.log,
             workers=workers,
             results=results,
-            predictor=Predictor(storage.catalog, workers, storage.log, self.settings, results),
+            predictor=predictor,
+            keep_warm=keep_warm,
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
 
@@ -165,7 +171,7 @@ class Services:
     ----------
     engine, store, registry, log
         Synchronous; called in threads.
-    catalog, workers, results, predictor, deployer
+    catalog, workers, results, predictor, keep_warm, deployer
         Of the event loop; ``results`` is None where the result cache is off.
     """
 
@@ -177,6 +183,7 @@ class Services:
     workers: WorkerPool
     results: ResultCache | None
     predictor: Predictor
+    keep_warm: KeepWarm
     deployer: Deployer
     _users: dict[str, User] = field(default_factory=dict)
     _writers: ThreadPoolExecutor = field(
@@ -210,6 +217,7 @@ class Services:
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
         await self.deployer.aclose()
+        await self.keep_warm.aclose()
         await self.workers.aclose()
         if self.results is not None:
             await self.results.aclose()

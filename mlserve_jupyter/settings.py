@@ -62,6 +62,9 @@ class Settings:
         never; how long an answer is kept, and what all may take in this process's memory.
     redis_url, redis_timeout_s
         A Redis behind the cache in memory, empty for none, and how long a call waits for it.
+    keep_warm_models
+        How many of the versions that were called within a day are loaded at start, and are loaded
+        again after a worker has ended; 0 for none.
     log_buffer_rows, log_buffer_bytes, log_flush_s, log_max_value_bytes
         The prediction log's buffer, how often it is written, and the size above which inputs and
         outputs are left out of a row.
@@ -94,6 +97,7 @@ class Settings:
     cache_max_bytes: int = 64 * MIB
     redis_url: str = ""
     redis_timeout_s: float = 0.05
+    keep_warm_models: int = 8
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
     log_flush_s: float = 0.25
@@ -136,6 +140,8 @@ class Settings:
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "
                 f"{self.worker_start_method!r}."
             )
+        if self.keep_warm_models < 0:
+            raise SettingsInvalid("keep_warm_models must not be negative; 0 means none.")
         if self.result_cache not in ("auto", "on", "off"):
             raise SettingsInvalid(
                 f"result_cache must be 'auto', 'on' or 'off', not {self.result_cache!r}."

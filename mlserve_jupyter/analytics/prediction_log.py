@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from threading import Condition, Lock, Thread
 
@@ -24,6 +25,7 @@ from mlserve_jupyter.analytics.prediction_rows import (
     forget_process,
     list_rows,
     read_last_calls,
+    read_recently_called,
     record_loss,
     settle_process,
     write_rows,
@@ -223,6 +225,17 @@ class PredictionLog:
         """
         with reading(self._engine) as connection:
             return read_last_calls(connection, model_ids)
+
+    def recently_called(self, since: datetime, limit: int) -> list[str]:
+        """Return the ids of the versions that were called since then, the latest first.
+
+        Raises
+        ------
+        StorageUnavailable
+            The database does not answer.
+        """
+        with reading(self._engine) as connection:
+            return read_recently_called(connection, since, limit)
 
     def _run(self) -> None:
         while True:

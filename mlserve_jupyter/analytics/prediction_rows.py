@@ -220,6 +220,18 @@ def read_last_calls(connection: Connection, model_ids: Sequence[str]) -> dict[st
     return found
 
 
+def read_recently_called(connection: Connection, since: datetime, limit: int) -> list[str]:
+    """Return the ids of the versions that were called since then, the latest first."""
+    called_at = prediction_counts.c.last_called_at
+    query = (
+        sa.select(prediction_counts.c.version_id)
+        .where(called_at >= since)
+        .order_by(called_at.desc())
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
 def _insert(connection: Connection) -> Any:
     """Return the ``insert`` that knows ON CONFLICT; the dialects' classes differ, hence ``Any``."""
     return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert

@@ -6,7 +6,7 @@ Immutable and free of input and output, so that the path of a prediction can use
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -293,6 +293,11 @@ class Catalog:
         rest = [model for name, model in self._by_owner.get(owner.id, {}).items() if name > after]
         next_cursor = encode_cursor((rest[limit - 1].name,)) if len(rest) > limit else None
         return Page(tuple(rest[:limit]), next_cursor)
+
+    def versions(self) -> Iterator[ServedVersion]:
+        """Go through all versions of all owners."""
+        for model in self._by_id.values():
+            yield from model.versions.values()
 
     def by_id(self, model_id: str) -> CatalogModel:
         """Return the model of that id, whose owner the caller has checked before.

@@ -105,6 +105,11 @@ class SettingsTraits(Configurable):
     redis_timeout_s = Float(
         _DEFAULTS.redis_timeout_s, help="How long a call waits for Redis, in seconds."
     ).tag(config=True)
+    keep_warm_models = Int(
+        _DEFAULTS.keep_warm_models,
+        help="Recently called versions that are loaded before they are called again: at start and "
+        "after a worker has ended; 0 for none.",
+    ).tag(config=True)
     log_buffer_rows = Int(
         _DEFAULTS.log_buffer_rows, help="Calls that the prediction log's buffer holds."
     ).tag(config=True)

@@ -220,6 +220,10 @@ class Predictor:
             n_bytes=n_bytes,
         )
 
+    async def load(self, version: ServedVersion) -> Answer:
+        """Load a version ahead of its calls; raises as :meth:`call` does."""
+        return await self._workers.environment(version.interpreter).load(model_ref(version))
+
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:
         decoder = self._decoders.get(version.id)
         if decoder is None:

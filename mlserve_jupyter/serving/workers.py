@@ -167,6 +167,10 @@ class Environment:
         is_full = len(self._slots) >= self._settings.workers_per_environment
         return is_full and self.busy
 
+    def has_loaded(self, key: str) -> bool:
+        """Whether a model is in memory."""
+        return any(slot.has_loaded(key) for slot in self._slots)
+
     async def adopt(self, worker: WorkerProcess, key: str, ref: ModelRef) -> None:
         """Keep a fresh worker that has loaded a model, or load the model in a slot that exists.
 

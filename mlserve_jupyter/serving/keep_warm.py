@@ -1,0 +1,164 @@
+"""Models that are loaded before they are called: at start, and after their worker has ended.
+
+In the background, one at a time, and only while the worker has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.registry.catalog import Catalog, ServedVersion
+from mlserve_jupyter.serving.live_catalog import LiveCatalog
+from mlserve_jupyter.serving.predict import Predictor
+from mlserve_jupyter.serving.workers import WorkerPool
+from mlserve_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+
+log = logging.getLogger(__name__)
+
+START_AFTER_S = 1.0
+"""The request that opened the platform, and those that come with it, go first."""
+
+RECENT = timedelta(days=1)
+
+RELOAD_EVERY_S = 60.0
+"""A model that ends its worker again and again is not loaded ahead each time."""
+
+_IDLE_CHECK_S = 0.05
+
+
+class KeepWarm:
+    """Loads ahead what was called lately.
+
+    Parameters
+    ----------
+    catalog, workers, predictor, log, settings
+        What there is, where it runs, who loads it, who called it, and how much may be loaded.
+    """
+
+    def __init__(
+        self,
+        catalog: LiveCatalog,
+        workers: WorkerPool,
+        predictor: Predictor,
+        log: PredictionLog,
+        settings: Settings,
+    ) -> None:
+        self._catalog = catalog
+        self._workers = workers
+        self._predictor = predictor
+        self._log = log
+        self._settings = settings
+        self._wanted: list[str] = []
+        self._reloaded_at_s: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to load what was called within a day, and from now on what workers lose."""
+        if self._settings.keep_warm_models:
+            self._workers.on_lost = self._reload
+            self._spawn(self._load_recent())
+
+    async def aclose(self) -> None:
+        """Stop."""
+        self._workers.on_lost = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _load_recent(self) -> None:
+        await asyncio.sleep(START_AFTER_S)
+        while self._workers.busy:
+            await asyncio.sleep(_IDLE_CHECK_S)
+        since = datetime.now(timezone.utc) - RECENT
+        n_models = self._settings.keep_warm_models
+        if self._settings.max_loaded_models:
+            n_models = min(n_models, self._settings.max_loaded_models)
+        try:
+            recent = await asyncio.to_thread(self._log.recently_called, since, n_models)
+        except MLServeError as error:
+            log.warning("It is not known which models were called lately: %s", error)
+            return
+        versions = _active(self._catalog.current)
+        found = [versions[version_id] for version_id in recent if version_id in versions]
+        self._want([version.id for version in _that_fit(found, self._settings.max_loaded_bytes)])
+
+    def _reload(self, keys: list[str]) -> None:
+        """Load again what a worker had loaded, in the order of its last use."""
+        now_s = time.monotonic()
+        wanted = []
+        for key in reversed(keys[-self._settings.keep_warm_models :]):
+            if now_s - self._reloaded_at_s.get(key, -RELOAD_EVERY_S) >= RELOAD_EVERY_S:
+                self._reloaded_at_s[key] = now_s
+                wanted.append(key)
+        self._want(wanted)
+
+    def _want(self, keys: list[str]) -> None:
+        self._wanted.extend(key for key in keys if key not in self._wanted)
+        if self._loading is None or self._loading.done():
+            self._loading = self._spawn(self._load_wanted())
+
+    async def _load_wanted(self) -> None:
+        while self._wanted:
+            active = _active(self._catalog.current)
+            wanted = [active[key] for key in self._wanted if key in active]
+            wanted = [version for version in wanted if not self._has_loaded(version)]
+            version = next((v for v in wanted if not self._would_wait(v)), None)
+            self._wanted = [v.id for v in wanted if v is not version]
+            if version is not None:
+                await self._load(version)
+            else:
+                await asyncio.sleep(_IDLE_CHECK_S)
+
+    def _has_loaded(self, version: ServedVersion) -> bool:
+        return self._workers.environment(version.interpreter).has_loaded(version.id)
+
+    def _would_wait(self, version: ServedVersion) -> bool:
+        return self._workers.environment(version.interpreter).would_wait(version.id)
+
+    async def _load(self, version: ServedVersion) -> None:
+        """Load a model; one that fails is left to its next caller."""
+        try:
+            if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
+                environment = self._workers.environment(version.interpreter)
+                await environment.warm(version.environment.modules)
+            answer = await self._predictor.load(version)
+        except MLServeError as error:
+            log.warning("Version %s cannot be loaded ahead of its calls: %s", version.id, error)
+            return
+        if answer.error is not None:
+            log.warning(
+                "Version %s cannot be loaded ahead of its calls: %s",
+                version.id,
+                answer.error.message,
+            )
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _active(catalog: Catalog) -> dict[str, ServedVersion]:
+    """Return by id the versions that answer."""
+    return {version.id: version for version in catalog.versions() if version.status != "archived"}
+
+
+def _that_fit(versions: list[ServedVersion], max_bytes: int) -> Iterator[ServedVersion]:
+    """Leave out what would not fit into memory with those before it."""
+    n_bytes = 0
+    for version in versions:
+        needed = max(version.verification.loaded_bytes, version.size_bytes)
+        if n_bytes + needed <= max_bytes:
+            n_bytes += needed
+            yield version

@@ -1,0 +1,255 @@
+"""Models that are loaded before they are called, in real workers behind the whole platform."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.api.manifest import Environment
+from mlserve_jupyter.api.resources import UpdateVersion, Verification
+from mlserve_jupyter.api.signature import Signature
+from mlserve_jupyter.errors import WorkerDied
+from mlserve_jupyter.platform import Platform, Services
+from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.serving.predict import PredictRequest
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.tables import prediction_counts
+from tests import toys
+from tests.registry.deploys import manifest_of
+
+pytestmark = pytest.mark.anyio
+
+CALLER = Principal("owner", "test")
+MIB = 2**20
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", workers_per_environment=1, result_cache="off")
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Services]:
+    platform = Platform(settings)
+    try:
+        yield await platform.services()
+    finally:
+        await platform.aclose()
+
+
+async def publish(services: Services, name: str, model: Any, folder: Path) -> ServedVersion:
+    content = Path(toys.write_model(model, folder).path).read_bytes()
+    manifest = msgspec.structs.replace(
+        manifest_of(name, content),
+        methods=["predict"],
+        signature=Signature(toys.ONE_FEATURE),
+        environment=Environment(interpreter=sys.executable, python_version="3.12.1"),
+    )
+    staged = services.store.stage("pkl")
+    staged.write(content)
+    version: ServedVersion = await services.change(
+        services.registry.publish,
+        await services.user(CALLER),
+        manifest,
+        staged,
+        Verification(verified=True, methods=["predict"]),
+    )
+    return version
+
+
+async def call(services: Services, version: ServedVersion, value: float = 1.0) -> None:
+    await services.predictor.predict(
+        PredictRequest(
+            request_id=os.urandom(8).hex(),
+            principal=str(CALLER),
+            user=await services.user(CALLER),
+            model=version.model,
+            version=None,
+            method=None,
+            body=msgspec.json.encode({"instances": [[value]]}),
+            content_type="",
+            is_owner=True,
+        )
+    )
+
+
+def loaded(services: Services) -> list[str]:
+    """Return the models in memory, least recently used first."""
+    slots = [slot for env in services.workers.environments() for slot in env.slots]
+    workers = [slot.worker for slot in slots if slot.worker is not None and slot.worker.alive]
+    return [key for worker in workers for key in worker.loaded]
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+async def kill_worker(services: Services) -> None:
+    [slot] = services.workers.environments()[0].slots
+    worker = slot.worker
+    assert worker is not None
+    await until(lambda: worker.pid > 0)
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+async def last_load_ms(services: Services, version: ServedVersion) -> float:
+    assert await asyncio.to_thread(services.log.flush, 5.0)
+    page = await asyncio.to_thread(services.log.list_predictions, version.model_id)
+    return page.items[0].load_ms
+
+
+async def test_what_was_called_lately_is_loaded_at_start_the_latest_first(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        first, second, never, gone = [
+            await publish(services, name, toys.SumModel(), tmp_path)
+            for name in ("first", "second", "never", "gone")
+        ]
+        for version in (gone, second, first, second):
+            await call(services, version)
+        change = UpdateVersion(status="archived")
+        await services.change(services.registry.update_version, gone.model_id, 1, change)
+    async with opened(settings) as services:
+        assert loaded(services) == []
+        await until(lambda: len(loaded(services)) == 2)
+        assert loaded(services) == [second.id, first.id]
+        await call(services, first)
+        assert await last_load_ms(services, first) == 0
+        await call(services, never)
+        assert await last_load_ms(services, never) > 0
+
+
+async def test_what_was_not_called_for_a_day_is_not_loaded(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        old, new = [
+            await publish(services, name, toys.SumModel(), tmp_path) for name in ("old", "new")
+        ]
+        await call(services, old)
+        await call(services, new)
+        await asyncio.to_thread(services.log.flush, 5.0)
+        at = prediction_counts.c.last_called_at
+        with services.engine.begin() as connection:
+            of_old = prediction_counts.c.version_id == old.id
+            last = connection.execute(sa.select(at).where(of_old)).scalar_one()
+            connection.execute(
+                prediction_counts.update()
+                .where(of_old)
+                .values(last_called_at=last - timedelta(days=1, minutes=1))
+            )
+    async with opened(settings) as services:
+        await until(lambda: loaded(services) == [new.id])
+
+
+async def test_no_more_is_loaded_than_fits_and_than_is_set(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        models = toys.BallastModel(10 * MIB), toys.BallastModel(10 * MIB), toys.SumModel()
+        versions = [
+            await publish(services, f"m{i}", model, tmp_path) for i, model in enumerate(models)
+        ]
+        large, larger, small = versions
+        for version in (small, large, larger):
+            await call(services, version)
+    async with opened(replace(settings, max_loaded_bytes=15 * MIB)) as services:
+        await until(lambda: set(loaded(services)) == {larger.id, small.id})
+    async with opened(replace(settings, keep_warm_models=1)) as services:
+        await until(lambda: loaded(services) == [larger.id])
+    async with opened(replace(settings, keep_warm_models=0)) as services:
+        await asyncio.sleep(1.5)
+        assert services.workers.environments() == []
+
+
+@pytest.mark.parametrize("how", ["killed while idle", "killed by a call"])
+async def test_after_a_worker_has_ended_its_models_are_loaded_again_in_the_order_of_their_use(
+    settings: Settings, tmp_path: Path, how: str
+) -> None:
+    async with opened(settings) as services:
+        first, second, third = [
+            await publish(services, name, toys.KillModel(), tmp_path) for name in "abc"
+        ]
+        for version in (first, second, third, first):
+            await call(services, version)
+        if how == "killed while idle":
+            await kill_worker(services)
+        else:
+            with pytest.raises(WorkerDied):
+                await call(services, first, 13.0)
+        await until(lambda: loaded(services) == [first.id, third.id, second.id])
+        await call(services, second)
+        assert await last_load_ms(services, second) == 0
+
+
+async def test_a_model_that_kills_its_worker_at_load_is_tried_once_and_the_others_are_served(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(settings) as services:
+        good = await publish(services, "good", toys.SumModel(), tmp_path)
+        bad = await publish(services, "bad", toys.ExitAtLoad(), tmp_path)
+        await call(services, good)
+        with pytest.raises(WorkerDied):
+            await call(services, bad)
+    with caplog.at_level(logging.WARNING, "mlserve_jupyter"):
+        async with opened(settings) as services:
+            await until(lambda: loaded(services) == [good.id])
+            await asyncio.sleep(0.5)
+            assert sum("cannot be loaded ahead" in text for text in caplog.messages) == 1
+            assert services.workers.environments()[0].slots[0].n_replaced == 1
+            await call(services, good)
+
+
+async def test_models_whose_worker_ends_again_and_again_are_not_loaded_ahead_each_time(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        version = await publish(services, "a", toys.SumModel(), tmp_path)
+        await call(services, version)
+    async with opened(settings) as services:
+        await until(lambda: loaded(services) == [version.id])
+        await kill_worker(services)
+        await until(lambda: loaded(services) == [])
+        await until(lambda: loaded(services) == [version.id])
+        await kill_worker(services)
+        await until(lambda: loaded(services) == [])
+        await asyncio.sleep(0.5)
+        assert loaded(services) == []
+        await call(services, version)
+
+
+async def test_callers_go_first(settings: Settings, tmp_path: Path) -> None:
+    async with opened(settings) as services:
+        recent = await publish(services, "recent", toys.SumModel(), tmp_path)
+        slow = await publish(services, "slow", toys.SleepModel(), tmp_path)
+        await call(services, recent)
+    async with opened(settings) as services:
+        calling = asyncio.create_task(call(services, slow, 2.0))
+        await asyncio.sleep(1.7)
+        assert recent.id not in loaded(services)
+        await calling
+        await until(lambda: recent.id in loaded(services))
