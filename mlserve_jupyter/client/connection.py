@@ -90,6 +90,20 @@ def find_connection(
     return max(found, key=lambda entry: (_serves_here(entry[2]), entry[1]))[2]
 
 
+def start_ticks(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the machine was; None if unknown.
+
+    Together with the id it names one process; the id alone is given again. Field 22 of
+    ``/proc/<pid>/stat``, see ``proc_pid_stat(5)``; there is none on other systems than Linux.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        # The program's name in parentheses may itself hold spaces and parentheses.
+        return int(stat.rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def _named(target: str, environ: Mapping[str, str]) -> Connection:
     parts = urlsplit(target)
     if parts.scheme not in ("http", "https", "http+unix") or not parts.netloc:
@@ -116,7 +130,7 @@ def _running(runtime_dir: Path) -> Iterator[tuple[int, float, Connection]]:
         try:
             modified_at_s = path.stat().st_mtime
             content = json.loads(path.read_text(encoding="utf-8"))
-            pid = int(content["pid"])
+            pid, started = int(content["pid"]), content.get("start_ticks")
             connection = Connection(
                 content["url"],
                 content["key"],
@@ -126,7 +140,7 @@ def _running(runtime_dir: Path) -> Iterator[tuple[int, float, Connection]]:
             )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a server writes it at this moment, has just ended, or it is not one of ours
-        if _is_alive(pid):
+        if _is_alive(pid) and (started is None or start_ticks(pid) in (started, None)):
             yield pid, modified_at_s, connection
 
 

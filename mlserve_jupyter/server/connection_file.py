@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlserve_jupyter.client.connection import start_ticks
 from mlserve_jupyter.version import __version__
 
 
@@ -20,6 +21,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         Of the platform's routes, ending in ``/``.
     pid
         The server's process id, which its kernels know as ``JPY_PARENT_PID``.
+    start_ticks
+        When that process was started, since another may get its id; see
+        :func:`mlserve_jupyter.client.connection.start_ticks`.
     key
         Acts for the notebook's owner, for as long as this server runs.
     has_token
@@ -28,6 +32,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     pid: int
+    start_ticks: int | None
     key: str
     version: str
     root_dir: str
@@ -51,6 +56,7 @@ class ConnectionFile:
         self._content = Connection(
             url=url,
             pid=pid,
+            start_ticks=start_ticks(pid),
             key=key,
             version=__version__,
             root_dir=root_dir,

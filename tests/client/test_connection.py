@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from mlserve_jupyter.client.connection import Connection, find_connection
+from mlserve_jupyter.client.connection import Connection, find_connection, start_ticks
 from mlserve_jupyter.errors import ServerNotFound
 
 
-def write(folder: Path, pid: int, port: int, *, root_dir: str = "", age_s: int = 0) -> str:
+def write(
+    folder: Path,
+    pid: int,
+    port: int,
+    *,
+    root_dir: str = "",
+    age_s: int = 0,
+    start_ticks: int | None = None,
+) -> str:
     url = f"http://127.0.0.1:{port}/mlserve/"
     path = folder / f"mlserve-{pid}.json"
-    content = {"url": url, "pid": pid, "key": f"mls_{port}", "version": "0", "root_dir": root_dir}
+    content = {
+        **{"url": url, "pid": pid, "start_ticks": start_ticks, "key": f"mls_{port}"},
+        **{"version": "0", "root_dir": root_dir},
+    }
     path.write_text(json.dumps(content))
     time_s = path.stat().st_mtime - age_s
     os.utime(path, (time_s, time_s))
@@ -54,6 +66,37 @@ def test_without_a_parent_the_newest_of_those_alive_is_taken(
     write(tmp_path, ended_pid, 3)
     (tmp_path / "mlserve-9.json").write_text("{half")
     assert find_connection(environ={"JUPYTER_RUNTIME_DIR": str(tmp_path)}).url == newest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux says when a process was started.")
+def test_a_process_that_got_the_id_of_a_killed_server_is_not_that_server(
+    tmp_path: Path, living_pid: int
+) -> None:
+    started = start_ticks(living_pid)
+    assert started is not None
+    write(tmp_path, living_pid, 1, start_ticks=started - 1)
+    environ = {"JUPYTER_RUNTIME_DIR": str(tmp_path), "JPY_PARENT_PID": str(living_pid)}
+    with pytest.raises(ServerNotFound):
+        find_connection(environ=environ)
+    mine = write(tmp_path, living_pid, 2, start_ticks=started)
+    assert find_connection(environ=environ) == Connection(mine, "mls_2")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux says when a process was started.")
+def test_the_start_of_a_process_is_read_whatever_its_program_is_called(tmp_path: Path) -> None:
+    program = tmp_path / "a) S (1 2"
+    shutil.copy("/bin/sleep", program)
+    process = subprocess.Popen([program, "30"])
+    try:
+        started = start_ticks(process.pid)
+        ours = start_ticks(os.getpid())
+        assert started is not None
+        assert ours is not None
+        assert started >= ours > 0
+    finally:
+        process.kill()
+        process.wait(30)
+    assert start_ticks(process.pid) is None
 
 
 def test_the_server_of_the_folder_is_preferred_to_a_newer_one(

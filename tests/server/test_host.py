@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mlserve_jupyter.client.connection import start_ticks
 from tests import toys
 from tests.live import LiveServer, start_server, wait_until_live
 from tests.server.manifests import manifest_of, sample_of
@@ -385,6 +386,7 @@ def test_an_extension_that_is_turned_off_leaves_jupyter_alone(tmp_path: Path) ->
 def test_the_connection_file_says_how_to_reach_the_server(live_server: LiveServer) -> None:
     connection = json.loads(live_server.connection_file.read_bytes())
     assert connection["pid"] == live_server.process.pid
+    assert connection["start_ticks"] == start_ticks(live_server.process.pid)
     assert connection["url"] == live_server.url
     assert connection["has_token"]
     wait_until_live(live_server)
