@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
@@ -184,12 +185,12 @@ def list_rows(
         ).scalar_one_or_none()
         query = query.where(predictions.c.version_id == version_id)
     if cursor is not None:
-        at_us, id = decode_cursor(cursor, tuple[int, str])
+        at_us, id = decode_cursor(cursor, tuple[int, UUID])
         query = query.where(
             sa.tuple_(predictions.c.created_at, predictions.c.id)
             < sa.tuple_(
                 sa.literal(_EPOCH + timedelta(microseconds=at_us), predictions.c.created_at.type),
-                sa.literal(id, predictions.c.id.type),
+                sa.literal(str(id), predictions.c.id.type),
             )
         )
     rows = connection.execute(query).all()

@@ -1,6 +1,6 @@
 """How many calls a process has handed to its log, in a file that outlives the process.
 
-Counting is a write to the operating system's memory, about two microseconds, which keeps what was
+Counting is a write to the operating system's memory, a few microseconds, which keeps what was
 counted even where the process is killed. The next process compares it with what is in the table.
 The file is not mapped: whoever empties a mapped file kills the process that writes to it.
 """

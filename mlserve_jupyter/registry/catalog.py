@@ -23,6 +23,8 @@ from mlserve_jupyter.storage.users import User
 
 ExtraColumns = Literal["refuse", "drop"]
 
+_MAX_COMPARED = 500
+
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
@@ -322,7 +324,7 @@ class Catalog:
 
 def _raise_model_not_found(model_ref: str, own: dict[str, CatalogModel]) -> NoReturn:
     shown = model_ref if len(model_ref) <= 80 else model_ref[:77] + "..."
-    near = get_close_matches(model_ref[:80].rpartition("~")[2], own, n=3)
+    near = _near(model_ref[:80].rpartition("~")[2], own)
     if near:
         advice = f"Did you mean {' or '.join(repr(name) for name in near)}?"
     elif own:
@@ -332,6 +334,16 @@ def _raise_model_not_found(model_ref: str, own: dict[str, CatalogModel]) -> NoRe
     else:
         advice = "Nothing is deployed yet: deploy a model with `%mlserve deploy`."
     raise ModelNotFound(f"There is no model {shown!r}. {advice}", model=shown, near=near)
+
+
+def _near(name: str, own: Iterable[str]) -> list[str]:
+    """Return names like this one; of many, only those with its first letter are compared first.
+
+    Comparing takes 0.1 ms a name, in the event loop.
+    """
+    # A stable sort: beside the first letter, the order of names stays.
+    by_letter = sorted(own, key=lambda other: other[:1] != name[:1])
+    return get_close_matches(name, by_letter[:_MAX_COMPARED], n=3)
 
 
 def _raise_none_active(model: CatalogModel) -> NoReturn:

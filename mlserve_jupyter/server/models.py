@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mlserve_jupyter.api.resources import (
     UpdateModel,
     UpdateVersion,
 )
-from mlserve_jupyter.errors import VersionNotFound
+from mlserve_jupyter.errors import ArtifactCorrupt, VersionNotFound
 from mlserve_jupyter.registry.catalog import CatalogModel, ServedVersion
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
@@ -231,13 +232,36 @@ class ArtifactResource(_ModelResource):
         user = await services.user(self.caller)
         number = self.version_number(version)
         found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
+        file = await asyncio.to_thread(_open_whole, found)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(found.size_bytes))
         self.set_header("Content-Disposition", f'attachment; filename="{found.path.name}"')
-        file: Any = await asyncio.to_thread(open, found.path, "rb")
         try:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 self.write(chunk)
                 await self.flush()
         finally:
             await asyncio.to_thread(file.close)
+
+
+def _open_whole(version: ServedVersion) -> BinaryIO:
+    """Open an artifact.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        It is not there, or not as long as it was.
+    """
+    shown = f"The artifact of {version.model} version {version.version}"
+    advice = "Restore it from a backup, or deploy the model again."
+    try:
+        file = open(version.path, "rb")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise ArtifactCorrupt(f"{shown} cannot be read ({error.strerror}). {advice}") from error
+    size_bytes = os.fstat(file.fileno()).st_size
+    if size_bytes != version.size_bytes:
+        file.close()
+        raise ArtifactCorrupt(
+            f"{shown} has {size_bytes} bytes, and {version.size_bytes} were deployed. {advice}"
+        )
+    return file

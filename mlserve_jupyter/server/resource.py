@@ -50,6 +50,7 @@ T = TypeVar("T")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity"})
+_MAX_LENGTH_DIGITS = 18
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
 MAX_PAGE = 500
@@ -100,10 +101,14 @@ class Resource(_Host):
     def set_cors_headers(self) -> None:
         """Send none: other origins are not Jupyter's to allow here."""
 
-    async def prepare(self) -> None:
-        """Admit the request, or refuse it, before its body is read."""
+    def initialize(self) -> None:
+        """Give the request its id; some are refused before :meth:`prepare`."""
+        super().initialize()
         wanted = self.request.headers.get("X-Request-Id", "")
         self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+
+    async def prepare(self) -> None:
+        """Admit the request, or refuse it, before its body is read."""
         self.set_header("X-Request-Id", self.request_id)
         self._body = bytearray()
         self._credential = take_credential(self.request)
@@ -145,7 +150,11 @@ class Resource(_Host):
         limit = self.max_body_bytes
         connection.set_max_body_size(2 * limit)
         connection.set_body_timeout(self.body_timeout_s)
-        if int(self.request.headers.get("Content-Length", 0)) > limit:
+        length = self.request.headers.get("Content-Length", "0")
+        if not re.fullmatch(r"[0-9]+", length, re.ASCII):
+            raise InvalidRequest(f"Content-Length must be one number, not {length[:40]!r}.")
+        # Its digits are compared first: Python reads no numbers of thousands of digits.
+        if len(length.lstrip("0")) > _MAX_LENGTH_DIGITS or int(length) > limit:
             raise self._too_large()
 
     def _too_large(self) -> TooLarge:

@@ -11,6 +11,8 @@ import msgspec
 from mlserve_jupyter.errors import InvalidRequest
 
 MAX_LIMIT = 1000
+MAX_INTEGER = 2**57
+"""Of a position: a version, or a time in microseconds until the year 6500."""
 
 Item = TypeVar("Item")
 Position = TypeVar("Position")
@@ -39,7 +41,11 @@ def decode_cursor(cursor: str, position_type: type[Position]) -> Position:
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=position_type)
+        position = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=position_type)
+        parts = position if isinstance(position, tuple) else (position,)
+        if any(isinstance(part, int) and not 0 <= part <= MAX_INTEGER for part in parts):
+            raise ValueError("out of range")
+        return position
     except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
         raise InvalidRequest(
             "cursor is not one that this list gave: leave it out to begin at the first page.",

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.engine import Engine
@@ -95,6 +97,25 @@ def test_a_name_that_is_nearly_right_is_proposed(deploy: Deploys) -> None:
     deploy("churn-model")
     with pytest.raises(ModelNotFound, match="'chrun-model'. Did you mean 'churn-model'"):
         deploy.registry.snapshot().resolve(deploy.user, "chrun-model")
+
+
+def test_a_name_is_proposed_from_a_bounded_number_of_models(deploy: Deploys) -> None:
+    model = deploy("zebra-one").model_id
+    one = next(iter(deploy.registry.snapshot().by_id(model).versions.values()))
+    found = deploy.registry.snapshot().by_id(model)
+    many = [
+        replace(found, id=f"{number}", name=f"churn-{number:05d}", versions={1: one})
+        for number in range(20_000)
+    ]
+    catalog = Catalog([*many, found], 1)
+    with pytest.raises(ModelNotFound) as error:
+        catalog.resolve(deploy.user, "zebra-onf")
+    assert error.value.details["near"] == ["zebra-one"]
+    started_s = time.perf_counter()
+    for _ in range(10):
+        with pytest.raises(ModelNotFound):
+            catalog.resolve(deploy.user, "churn-000000")
+    assert time.perf_counter() - started_s < 5  # all of them would take minutes
 
 
 def test_an_empty_registry_says_how_to_deploy(deploy: Deploys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -248,6 +249,23 @@ def test_an_artifact_comes_back_as_it_was_deployed(
     assert post_deploy(manifest_of("download", artifact), artifact).status_code == 201
     response = live_server.request("GET", "api/v1/models/download/versions/1/artifact")
     assert response.content == artifact.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_an_artifact_that_is_not_whole_is_not_sent(
+    live_server: LiveServer, post_deploy: Post, tmp_path: Path, damage: str
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    assert post_deploy(manifest_of(damage, artifact), artifact).status_code == 201
+    folder = live_server.data_dir / "mlserve" / "models"
+    (published,) = folder.glob(f"*/{damage}/v1/model.*")
+    if damage == "missing":
+        published.unlink()
+    else:
+        os.truncate(published, 10)
+    response = live_server.request("GET", f"api/v1/models/{damage}/versions/1/artifact")
+    assert (response.status_code, response.json()["code"]) == (503, "artifact_corrupt")
+    assert str(folder) not in response.text
 
 
 def test_a_models_life_ends_with_archiving_then_deleting(

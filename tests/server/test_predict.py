@@ -220,7 +220,7 @@ def test_a_cursor_that_the_log_never_gave_is_refused(
     live_server: LiveServer, echo: str, position: list[Any]
 ) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
-    path = f"api/v1/analytics/models/{echo}/predictions?cursor={cursor}"
+    path = f"api/v1/analytics/models/echo/predictions?cursor={cursor}"
     response = live_server.request("GET", path)
     assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import socket
 import stat
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -175,6 +177,44 @@ def test_a_request_id_is_kept_if_it_is_one(live_server: LiveServer, sent: str, k
         "GET", "health/live", headers={"X-Request-Id": sent.encode("utf-8")}
     )
     assert (response.headers["X-Request-Id"] == sent) is kept
+
+
+def send_raw(server: LiveServer, request: str) -> httpx.Response:
+    """Send what no client would send."""
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=30) as connection:
+        connection.sendall(request.format(host=place.netloc, token=server.token).encode())
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode().split("\r\n")
+    headers = [tuple(line.split(": ", 1)) for line in lines]
+    return httpx.Response(int(status_line.split()[1]), headers=headers, content=body)
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "status"),
+    [
+        ("FOO /mlserve/api/v1/models", "", 405),
+        ("GET /mlserve/api/v1/models/%ff", "", 400),
+        ("POST /mlserve/api/v1/models", "Content-Length: 5, 5\r\n", 400),
+        ("POST /mlserve/api/v1/predict/clf", "Content-Length: 5, 5\r\n", 400),
+        ("POST /mlserve/api/v1/predict/clf", "Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+    ],
+)
+def test_a_request_that_is_not_http_is_the_senders_fault_and_has_an_id(
+    live_server: LiveServer, line: str, more: str, status: int
+) -> None:
+    response = send_raw(
+        live_server,
+        f"{line} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: token {{token}}\r\n"
+        f"Connection: close\r\n{more}\r\nhello",
+    )
+    assert response.status_code == status
+    assert error_of(response).request_id == response.headers["X-Request-Id"] != ""
+    assert "Uncaught exception" not in live_server.log()
+    assert "AttributeError" not in live_server.log()
 
 
 def test_a_body_over_its_limit_is_refused_before_it_is_read(live_server: LiveServer) -> None:

@@ -7,11 +7,19 @@ from mlserve_jupyter.storage.paging import check_limit, decode_cursor, encode_cu
 
 
 def test_a_cursor_gives_its_position_back() -> None:
-    assert decode_cursor(encode_cursor((2**60, "clf")), tuple[int, str]) == (2**60, "clf")
+    assert decode_cursor(encode_cursor((2**56, "clf")), tuple[int, str]) == (2**56, "clf")
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "====", "é", "W10", encode_cursor(("clf",)), encode_cursor((1, 2))]
+    "cursor",
+    [
+        *("", "x", "====", "é", "W10"),
+        encode_cursor(("clf",)),
+        encode_cursor((1, 2)),
+        encode_cursor((-1, "clf")),
+        encode_cursor((2**60, "clf")),
+        "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5OSwieCJd",
+    ],
 )
 def test_a_text_that_is_no_cursor_of_the_list_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="leave it out"):
