@@ -53,16 +53,17 @@ def install(shell: InteractiveShell) -> None:
     @context_matcher(identifier=IDENTIFIER)  # type: ignore[untyped-decorator]
     def matcher(context: CompletionContext) -> SimpleMatcherResult:
         offer = complete(context.text_until_cursor, shell.user_ns)
-        if offer is None:
-            return {"completions": []}
-        found = [word for word in offer.words if word.startswith(offer.typed)]
-        # What is offered here is all that makes sense there, so that Python's names stay away.
-        # IPython keeps them away only where there is something instead: what is typed already.
+        typed = context.token if offer is None else offer.typed
+        found = [] if offer is None else [w for w in offer.words if w.startswith(typed)]
+        if offer is not None and not found:
+            # IPython keeps Python's names away only where there is something in their place.
+            found = [typed]
         return {
-            "completions": [SimpleCompletion(text) for text in found or [offer.typed]],
-            "matched_fragment": offer.typed,
+            "completions": [SimpleCompletion(text) for text in found],
+            "matched_fragment": typed,
             "ordered": False,
-            "suppress": True,
+            # What is offered here is all that makes sense there.
+            "suppress": offer is not None,
             "do_not_suppress": set(),
         }
 
