@@ -28,8 +28,9 @@ CHROMIUM_ARGUMENTS = (
 QUIET = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A running Chromium; not kept for the session, since its event loop shuts out all others."""
     found = os.environ.get("MLSERVE_CHROMIUM") or next(
         filter(None, map(shutil.which, CHROMIUM_NAMES)), None
     )
