@@ -217,6 +217,7 @@ class Services:
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
         await self.deployer.aclose()
+        await self.predictor.aclose()
         await self.keep_warm.aclose()
         await self.workers.aclose()
         if self.results is not None:

@@ -21,8 +21,9 @@ class CompiledMethod(msgspec.Struct, frozen=True, kw_only=True):
         Of ``labels``, in their JSON form, hence ``Any``.
     has_certain
         Whether the graph says which rows must be left to the model itself.
-    max_abs_difference
-        The largest difference of a number that was found; 0.0 means equal bit for bit.
+    max_difference
+        The largest difference of a number that was found, relative to the number or to 1 if that
+        is more; 0.0 means equal bit for bit.
     n_left
         How many of the rows that were compared are left to the model.
     """
@@ -30,7 +31,7 @@ class CompiledMethod(msgspec.Struct, frozen=True, kw_only=True):
     finish: Finish
     classes: list[Any] | None = None
     has_certain: bool = False
-    max_abs_difference: float = 0.0
+    max_difference: float = 0.0
     n_left: int = 0
 
 

@@ -78,6 +78,7 @@ class Model(Display):
         if current.provenance.source:
             yield "sample", current.provenance.source
         yield "verified", verified_words(current)
+        yield "runtime", runtime_words(current)
         for use in current.result_cache:
             yield "cache", cache_words(use)
 
@@ -176,6 +177,26 @@ def cache_words(use: DescribeCacheUse) -> str:
                 f"{answered}; not used now, since computing takes {use.compute_ms:.3g} ms and a "
                 f"look-up {use.lookup_ms:.3g} ms"
             )
+
+
+def runtime_words(version: DescribeVersion) -> str:
+    """Say which methods a compiled graph answers, how that was verified, and why others do not."""
+    compiled = version.verification.compiled
+    if compiled is None:
+        return "native"
+    parts = []
+    if compiled.methods:
+        found = [method.max_difference for method in compiled.methods.values()]
+        how = "bit for bit" if not any(found) else f"to within {max(found):.2g}"
+        rows = counted(compiled.n_rows, "row")
+        around = counted(compiled.n_thresholds, "threshold")
+        methods = ", ".join(compiled.methods)
+        parts.append(f"ONNX for {methods}, {how} as the model on {rows} around {around}")
+    by_reason: dict[str, list[str]] = {}
+    for method, reason in compiled.native.items():
+        by_reason.setdefault(reason, []).append(method)
+    parts += [f"native for {', '.join(names)}: {why}" for why, names in by_reason.items()]
+    return "; ".join(parts)
 
 
 def takes_words(inputs: InputSpec) -> str:

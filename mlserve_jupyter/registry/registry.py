@@ -14,10 +14,12 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET
 from sqlalchemy.engine import Connection, Engine
 
+from mlserve_jupyter.api.compiled import CompiledRecord
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
 from mlserve_jupyter.errors import (
@@ -36,15 +38,24 @@ from mlserve_jupyter.registry.queries import (
 )
 from mlserve_jupyter.registry.rows import (
     artifact_path,
+    change_query,
+    compiled_values,
     metadata_json,
     new_version,
     read_version,
     served_version,
     version_query,
     version_row,
+    with_changes,
 )
 from mlserve_jupyter.settings import check_name
-from mlserve_jupyter.storage.blobs import ArtifactStore, StagedArtifact, VersionKey
+from mlserve_jupyter.storage.blobs import (
+    GRAPH_NAME,
+    METADATA_NAME,
+    ArtifactStore,
+    StagedArtifact,
+    VersionKey,
+)
 from mlserve_jupyter.storage.engine import check_space, reading, writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import (
@@ -75,7 +86,7 @@ class Registry:
     def __init__(self, engine: Engine, store: ArtifactStore) -> None:
         self._engine = engine
         self._store = store
-        self._decoded: dict[str, ServedVersion] = {}
+        self._decoded: dict[str, tuple[datetime, ServedVersion]] = {}
         self._decoding = Lock()
 
     def epoch(self) -> int:
@@ -135,6 +146,7 @@ class Registry:
         manifest: Manifest,
         staged: StagedArtifact,
         verification: Verification,
+        graph: bytes = b"",
     ) -> ServedVersion:
         """Make a staged artifact the next version of a model, which is made if it is new.
 
@@ -151,6 +163,8 @@ class Registry:
             Its bytes. Published or discarded afterwards, whatever happens.
         verification
             What was verified before.
+        graph
+            The compiled graph that is published with it, if any.
 
         Returns
         -------
@@ -186,6 +200,8 @@ class Registry:
                         created_at=now,
                     )
                     connection.execute(model_versions.insert().values(version_row(served)))
+                    if graph:
+                        staged.add(GRAPH_NAME, graph)
                     self._store.publish(staged, *key, metadata_json(served))
                     published.append(version)
             except BaseException:
@@ -242,6 +258,41 @@ class Registry:
             connection.execute(
                 models.update().where(models.c.id == model_id).values(updated_at=now)
             )
+        return served
+
+    def set_compiled(
+        self, model_id: str, version: int, compiled: CompiledRecord, graph: bytes
+    ) -> ServedVersion:
+        """Record what compiling a version has given, and switch it over if there is a graph.
+
+        Raises
+        ------
+        VersionNotFound
+            It is gone.
+        StorageUnavailable, StorageFull
+            Database or disk refused; the version answers as before.
+        """
+        with self._changing() as connection:
+            served = read_version(connection, self._store, model_id, version)
+            if served is None:
+                raise VersionNotFound(
+                    f"The model {model_id} has no version {version} any more.", version=version
+                )
+            served = replace(
+                served,
+                runtime="onnx" if graph else "native",
+                verification=msgspec.structs.replace(served.verification, compiled=compiled),
+            )
+            connection.execute(
+                model_versions.update()
+                .where(model_versions.c.id == served.id)
+                .values(**compiled_values(served), updated_at=datetime.now(timezone.utc))
+            )
+            files = {METADATA_NAME: metadata_json(served)}
+            if graph:
+                files = {GRAPH_NAME: graph, **files}
+            key = VersionKey(served.owner_id, served.model, served.version)
+            self._store.replace_files(key, files)
         return served
 
     def delete_model(self, model_id: str) -> None:
@@ -347,23 +398,25 @@ class Registry:
                 model_versions.c.id,
                 model_versions.c.model_id,
                 model_versions.c.version,
-                model_versions.c.status,
-                model_versions.c.note,
+                model_versions.c.updated_at,
             ).order_by(model_versions.c.model_id, model_versions.c.version.desc())
         ).all()
-        decoded = {row.id: self._decoded[row.id] for row in rows if row.id in self._decoded}
+        decoded = {
+            row.id: known for row in rows if (known := self._decoded.get(row.id)) is not None
+        }
+        changed = iter([r.id for r in rows if r.id in decoded and decoded[r.id][0] != r.updated_at])
+        while chunk := list(islice(changed, _CHUNK_ROWS)):
+            for new in connection.execute(change_query().where(model_versions.c.id.in_(chunk))):
+                decoded[new.id] = new.updated_at, with_changes(decoded[new.id][1], new)
         missing = iter([row.id for row in rows if row.id not in decoded])
         while chunk := list(islice(missing, _CHUNK_ROWS)):
             for full in connection.execute(version_query().where(model_versions.c.id.in_(chunk))):
-                decoded[full.id] = served_version(full, self._store)
+                decoded[full.id] = full.updated_at, served_version(full, self._store)
         versions: dict[str, dict[int, ServedVersion]] = {}
         for row in rows:
-            served = decoded.get(row.id)
-            if served is None:  # deleted between the two reads
-                continue
-            if (served.status, served.note) != (row.status, row.note):
-                served = decoded[row.id] = replace(served, status=row.status, note=row.note)
-            versions.setdefault(row.model_id, {})[row.version] = served
+            found = decoded.get(row.id)
+            if found is not None:  # else it was deleted between the two reads
+                versions.setdefault(row.model_id, {})[row.version] = found[1]
         self._decoded = decoded
         return versions
 

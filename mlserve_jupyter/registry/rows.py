@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,26 @@ def version_query() -> sa.Select[Any]:
         )
         .join(models, models.c.id == model_versions.c.model_id)
         .join(users, users.c.id == models.c.owner_id)
+    )
+
+
+def change_query() -> sa.Select[Any]:
+    """Return the query of what may change of a version that is published."""
+    columns = model_versions.c
+    return sa.select(
+        columns.id, columns.status, columns.note, columns.runtime, columns.verification,
+        columns.updated_at,
+    )  # fmt: skip
+
+
+def with_changes(served: ServedVersion, row: Row[Any]) -> ServedVersion:
+    """Return a version as a row of :func:`change_query` says that it is now."""
+    return replace(
+        served,
+        status=row.status,
+        note=row.note,
+        runtime=row.runtime,
+        verification=msgspec.json.decode(row.verification, type=Verification),
     )
 
 
@@ -153,6 +174,12 @@ def version_row(served: ServedVersion) -> dict[str, Any]:
         "created_at": served.created_at,
         "updated_at": served.created_at,
     }
+
+
+def compiled_values(served: ServedVersion) -> dict[str, Any]:
+    """Return those values of a version's row that compiling it changes, by column."""
+    values = version_row(served)
+    return {name: values[name] for name in ("runtime", "verification")}
 
 
 def metadata_json(served: ServedVersion) -> bytes:

@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.predict import model_ref
 from mlserve_jupyter.serving.processes import WorkerProcess
 from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.runtimes.compilation import Compiler
 from mlserve_jupyter.serving.verify import Check
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings, check_name
@@ -59,7 +61,7 @@ class Deployed:
     Attributes
     ----------
     timings_ms
-        By step: ``verify``, ``publish``, ``warm``.
+        By step: ``verify``, ``publish``, ``warm``; ``compile`` where the deploy waited for it.
     warnings
         What its owner should know, in sentences.
     """
@@ -89,11 +91,13 @@ class Deployer:
         self._catalog = catalog
         self._workers = workers
         self._settings = settings
+        self._compiler = Compiler(registry, catalog, workers, settings)
         self._background: set[asyncio.Task[None]] = set()
 
     def apply(self, settings: Settings) -> None:
         """Go on with other limits and deadlines."""
         self._settings = settings
+        self._compiler.apply(settings)
 
     async def deploy(self, owner: User, manifest: Manifest, staged: StagedArtifact) -> Deployed:
         """Verify an upload and publish it as the model's next version.
@@ -126,14 +130,21 @@ class Deployer:
         )
         with _timed(timings, "verify"):
             worker, verification = await self._verify(manifest, ref)
+        graph, runtime = b"", "native"
         try:
+            if manifest.runtime == "onnx":
+                with _timed(timings, "compile"):
+                    compiled = await self._compiler.required(manifest, worker, ref)
+                graph, runtime = compiled.graph, "onnx"
+                verification = msgspec.structs.replace(verification, compiled=compiled.record)
             with _timed(timings, "publish"):
                 version = await asyncio.to_thread(
                     self._registry.publish,
                     owner,
-                    msgspec.structs.replace(manifest, runtime="native"),
+                    msgspec.structs.replace(manifest, runtime=runtime),
                     staged,
                     verification,
+                    graph,
                 )
                 await self._catalog.refresh()
         except BaseException:
@@ -141,6 +152,9 @@ class Deployer:
             raise
         with _timed(timings, "warm"):
             warnings = await self._keep_warm(worker, version)
+        if manifest.runtime == "auto":
+            # A graph takes longer than a deploy may; until it is there, the model itself answers.
+            self._start(self._compiler.when_published(manifest, version, model_ref(version)))
         return Deployed(version, timings, warnings + _warnings(manifest, verification))
 
     def warm_in_background(self, interpreter: str, modules: Sequence[str]) -> None:
@@ -157,15 +171,18 @@ class Deployer:
         if not self._settings.allow_pickle:
             check_own_interpreter(interpreter)
             modules = ()  # importing what a caller names runs code, too
-        task = asyncio.create_task(self._warm(interpreter, list(modules)))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._start(self._warm(interpreter, list(modules)))
 
     async def aclose(self) -> None:
         """Stop what runs in the background."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _warm(self, interpreter: str, modules: list[str]) -> None:
         try:
@@ -246,11 +263,6 @@ def check_manifest(manifest: Manifest) -> None:
         InputDecoder(manifest.signature.inputs, manifest.extra_columns)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"The signature cannot be used: {error}.") from None
-    if manifest.runtime == "onnx":
-        raise InvalidRequest(
-            "The compiled runtime is not available in this release: deploy with runtime 'auto' or "
-            "'native'."
-        )
     check_interpreter(manifest.environment.interpreter)
 
 

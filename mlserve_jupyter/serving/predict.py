@@ -29,6 +29,7 @@ from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.processes import WorkerError
 from mlserve_jupyter.serving.protocol import ModelRef
 from mlserve_jupyter.serving.result_cache import ResultCache
+from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
@@ -158,11 +159,17 @@ class Predictor:
         self._log = log
         self._settings = settings
         self._results = results
+        self._compiled = CompiledRuntime(settings)
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
 
     def apply(self, settings: Settings) -> None:
         """Go on with other deadlines."""
         self._settings = settings
+        self._compiled.apply(settings)
+
+    async def aclose(self) -> None:
+        """End what computes here."""
+        await self._compiled.aclose()
 
     async def predict(self, request: PredictRequest) -> bytes:
         """Answer a call with the JSON body of the answer.
@@ -210,7 +217,11 @@ class Predictor:
     async def call(
         self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
     ) -> Answer:
-        """Run a method of a version on checked input in the version's worker."""
+        """Run a method of a version on checked input: its graph here, or the worker's model."""
+        if version.runtime == "onnx":
+            answer = await self._compiled.call(version, method, batch)
+            if answer is not None:
+                return answer
         return await self._workers.environment(version.interpreter).call(
             model_ref(version),
             method,

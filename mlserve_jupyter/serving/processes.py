@@ -31,6 +31,7 @@ from mlserve_jupyter.serving.protocol import (
     frame,
     message_frame,
 )
+from mlserve_jupyter.serving.runtimes.verification import CompileReply
 
 START_TIMEOUT_S = 60.0
 PRELOAD_TIMEOUT_S = 30.0
@@ -88,6 +89,8 @@ class Reply(msgspec.Struct, frozen=True):
         One a call, in order.
     row_by_row
         Whether a row's answer was found not to depend on the rows beside it.
+    compiled
+        What a graph that was asked for is.
     error
         Why the model could not be loaded.
     """
@@ -100,6 +103,7 @@ class Reply(msgspec.Struct, frozen=True):
     answers: list[AnswerHead] = []
     row_by_row: bool = False
     modules: list[str] = []
+    compiled: CompileReply | None = None
     error: WorkerError | None = None
 
 

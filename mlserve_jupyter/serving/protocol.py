@@ -78,6 +78,15 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Compile:
+    """Compile the methods of a model, and answer the rows by which the graph is judged."""
+
+    key: str
+    methods: tuple[str, ...]
+    sample: InputBatch
+
+
+@dataclass(frozen=True)
 class Forget:
     """Let a model go. Not answered."""
 
@@ -97,7 +106,7 @@ class ListModules:
     """Name the importable modules that this worker has loaded beyond the supervisor's."""
 
 
-Message = Open | Load | Call | Compare | Forget | Rename | ListModules
+Message = Open | Load | Call | Compare | Compile | Forget | Rename | ListModules
 
 
 @dataclass(frozen=True)

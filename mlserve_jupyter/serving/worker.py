@@ -18,11 +18,13 @@ from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.artifacts.inputs import build_input, concat_batches
 from mlserve_jupyter.artifacts.loading import MissingModule, load, sha256_of
 from mlserve_jupyter.artifacts.outputs import encode_output, split_output
+from mlserve_jupyter.serving.compiling import compile_for_server
 from mlserve_jupyter.serving.independence import answers_row_by_row
 from mlserve_jupyter.serving.model_cache import ModelCache
 from mlserve_jupyter.serving.protocol import (
     Call,
     Compare,
+    Compile,
     Forget,
     ListModules,
     Load,
@@ -77,7 +79,7 @@ class Worker:
                 case _:
                     self._answer(message)
 
-    def _answer(self, message: Load | Call | Compare) -> None:
+    def _answer(self, message: Load | Call | Compare | Compile) -> None:
         """Do what ``message`` asks; whatever a person's model raises becomes an answer."""
         header: dict[str, Any] = {}
         body = b""
@@ -88,6 +90,11 @@ class Worker:
             header["is_new"] = is_new
             if isinstance(message, Load):
                 _check_methods(loaded.model, message.methods)
+            elif isinstance(message, Compile):
+                inputs = self._models[message.key].inputs
+                header["compiled"], body = compile_for_server(
+                    loaded.model, message.methods, inputs, message.sample
+                )
             else:
                 call = (
                     Call(message.key, message.method, (message.batch,))

@@ -1,0 +1,247 @@
+"""Answers calls from compiled graphs in the server's process, as far as they may."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlserve_jupyter.api.signature import InputBatch
+from mlserve_jupyter.errors import DeadlineExceeded, Overloaded
+from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.processes import Reply
+from mlserve_jupyter.serving.runtimes.graph_check import GraphRefused, check_graph
+from mlserve_jupyter.serving.runtimes.session import CompiledModel, missing_libraries, versions
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.blobs import GRAPH_NAME
+
+log = logging.getLogger(__name__)
+
+INLINE_MS = 0.3
+"""A call that was measured to cost less runs on the event loop, a longer one in a thread."""
+
+N_THREADS = 2
+
+_WEIGHT = 0.2
+
+
+class CompiledRuntime:
+    """The open graphs, least recently used out, bounded by bytes.
+
+    Parameters
+    ----------
+    settings
+        ``max_loaded_bytes`` bounds what the graphs take, ``max_queue_requests`` what waits for a
+        thread, ``predict_timeout_s`` how long.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: OrderedDict[str, OpenGraph] = OrderedDict()
+        self._opening: dict[str, asyncio.Future[OpenGraph | None]] = {}
+        self._unusable: set[str] = set()
+        self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="mlserve-onnx")
+        self._n_in_threads = 0
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other limits and deadlines."""
+        self._settings = settings
+
+    async def call(self, version: ServedVersion, method: str, batch: InputBatch) -> Answer | None:
+        """Answer a call; None where the model itself must.
+
+        Raises
+        ------
+        Overloaded
+            If too much waits for a thread.
+        DeadlineExceeded
+            If it takes longer than ``predict_timeout_s``.
+        """
+        compiled = version.verification.compiled
+        if compiled is None or method not in compiled.methods:
+            return None
+        graph = self._open.get(version.id)
+        if graph is None:
+            graph = await self._opened(version)
+            if graph is None:
+                return None
+        self._open.move_to_end(version.id)
+        started = time.perf_counter()
+        if graph.expected_ms(method, batch.n_rows) < INLINE_MS:
+            body = graph.answer(method, batch)
+            took_ms = (time.perf_counter() - started) * 1e3
+            graph.note(method, batch.n_rows, took_ms)
+            queue_ms = 0.0
+        else:
+            body, took_ms = await self._in_thread(graph, method, batch)
+            queue_ms = max((time.perf_counter() - started) * 1e3 - took_ms, 0.0)
+        if body is None:
+            return None
+        return Answer(
+            reply=Reply(predict_ms=took_ms),
+            body=body,
+            columns=None,
+            error=None,
+            queue_ms=queue_ms,
+            n_calls=1,
+        )
+
+    async def aclose(self) -> None:
+        """End the threads."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+    async def _opened(self, version: ServedVersion) -> OpenGraph | None:
+        """Open a graph once however many calls wait for it."""
+        if version.id in self._unusable:
+            return None
+        opening = self._opening.get(version.id)
+        if opening is None:
+            loop = asyncio.get_running_loop()
+            opening = loop.run_in_executor(self._threads, open_graph, version)
+            self._opening[version.id] = opening
+            opening.add_done_callback(lambda done: self._keep(version.id, done))
+        return await asyncio.shield(opening)
+
+    def _keep(self, key: str, opened: asyncio.Future[OpenGraph | None]) -> None:
+        del self._opening[key]
+        graph = None if opened.cancelled() or opened.exception() else opened.result()
+        if graph is None:
+            self._unusable.add(key)
+            return
+        self._open[key] = graph
+        while sum(g.n_bytes for g in self._open.values()) > self._settings.max_loaded_bytes:
+            if len(self._open) == 1:
+                break
+            self._open.popitem(last=False)
+
+    async def _in_thread(
+        self, graph: OpenGraph, method: str, batch: InputBatch
+    ) -> tuple[bytes | None, float]:
+        if self._n_in_threads >= self._settings.max_queue_requests:
+            raise Overloaded(
+                f"{self._n_in_threads} calls of compiled models wait already. Try again in a "
+                "moment."
+            )
+        self._n_in_threads += 1
+        running = asyncio.get_running_loop().run_in_executor(
+            self._threads, graph.timed_answer, method, batch
+        )
+        running.add_done_callback(self._done)
+        timeout_s = self._settings.predict_timeout_s
+        try:
+            body, took_ms = await asyncio.wait_for(running, timeout_s)
+        except asyncio.TimeoutError:
+            raise DeadlineExceeded(
+                f"The model did not answer within {timeout_s:g} s. Send fewer rows at once, or "
+                "raise predict_timeout_s.",
+                timeout_s=timeout_s,
+            ) from None
+        graph.note(method, batch.n_rows, took_ms)
+        return body, took_ms
+
+    def _done(self, running: asyncio.Future[tuple[bytes | None, float]]) -> None:
+        self._n_in_threads -= 1
+        if not running.cancelled():
+            running.exception()
+
+
+class OpenGraph:
+    """A compiled model and what its calls were measured to cost.
+
+    Attributes
+    ----------
+    n_bytes
+        About what it takes in memory.
+    """
+
+    def __init__(self, model: CompiledModel) -> None:
+        self.n_bytes = model.n_bytes
+        self._model = model
+        self._cost_ms: dict[tuple[str, int], float] = {}
+
+    def answer(self, method: str, batch: InputBatch) -> bytes | None:
+        """Return the JSON of ``predictions``; None where the model itself must answer."""
+        table = self._model.table(batch)
+        return None if table is None else self._model.answer(method, table)
+
+    def timed_answer(self, method: str, batch: InputBatch) -> tuple[bytes | None, float]:
+        """Return the answer and the milliseconds that it took."""
+        started = time.perf_counter()
+        body = self.answer(method, batch)
+        return body, (time.perf_counter() - started) * 1e3
+
+    def expected_ms(self, method: str, n_rows: int) -> float:
+        """Return what a call of so many rows will cost, by those that were about as large."""
+        size = n_rows.bit_length()
+        known = self._cost_ms.get((method, size))
+        if known is not None:
+            return known
+        # One row was measured when the graph was opened; more may cost as much more.
+        return self._cost_ms.get((method, 1), INLINE_MS) * n_rows
+
+    def note(self, method: str, n_rows: int, took_ms: float) -> None:
+        """Take a measurement into account."""
+        key = method, n_rows.bit_length()
+        before = self._cost_ms.get(key, took_ms)
+        self._cost_ms[key] = before + _WEIGHT * (took_ms - before)
+
+
+def open_graph(version: ServedVersion) -> OpenGraph | None:
+    """Read, check and open a version's graph; None where it cannot be, which is logged.
+
+    Runs in a thread: it reads a file, and may import numpy and ONNX Runtime.
+    """
+    compiled = version.verification.compiled
+    assert compiled is not None
+    missing = missing_libraries()
+    if missing:
+        log.warning(
+            "%s version %s runs natively, since %s cannot be imported beside the server: run "
+            "`pip install 'mlserve_jupyter[onnx]'`.",
+            version.model, version.version, " and ".join(missing),
+        )  # fmt: skip
+        return None
+    n_features = version.signature.inputs.shape[1] or 0
+    try:
+        if versions() != compiled.made_with:
+            raise GraphRefused(
+                f"it was verified with {compiled.made_with}, and {versions()} is installed now"
+            )
+        content = _checked_content(version.path.with_name(GRAPH_NAME), compiled.sha256)
+        check_graph(content, n_features)
+        graph = OpenGraph(CompiledModel(content, compiled, version.signature.inputs))
+        _measure(graph, version, n_features)
+    except Exception as error:
+        # ONNX Runtime raises exceptions of its own; whatever it is, the model itself can answer.
+        log.warning(
+            "%s version %s runs natively, since its graph cannot be opened: %s",
+            version.model, version.version, error,
+        )  # fmt: skip
+        return None
+    return graph
+
+
+def _checked_content(path: Path, sha256: str) -> bytes:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise GraphRefused(f"the bytes of {path.name} are not those that were verified")
+    return content
+
+
+def _measure(graph: OpenGraph, version: ServedVersion, n_features: int) -> None:
+    """Find out what one row costs; the first call of each method also pays what comes once."""
+    compiled = version.verification.compiled
+    assert compiled is not None
+    row = [[0.0] * n_features]
+    columns = [[0.0] for _ in range(n_features)]
+    is_frame = version.signature.inputs.container == "dataframe"
+    batch = InputBatch(1, columns=columns) if is_frame else InputBatch(1, rows=row)
+    for method in compiled.methods:
+        graph.answer(method, batch)
+        costs = [graph.timed_answer(method, batch)[1] for _ in range(5)]
+        graph.note(method, 1, sorted(costs)[2])
