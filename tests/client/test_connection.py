@@ -156,3 +156,16 @@ def test_what_is_not_an_address_is_refused(target: str) -> None:
 
 def test_the_key_is_not_shown() -> None:
     assert "mls_" not in repr(Connection("http://h/mlserve/", "mls_secret"))
+
+
+def test_whether_the_server_has_a_token_is_read_and_taken_for_granted(
+    tmp_path: Path, living_pid: int
+) -> None:
+    write(tmp_path, living_pid, 1)
+    environ = {"JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    path = tmp_path / f"mlserve-{living_pid}.json"
+    found = find_connection(environ=environ)
+    assert found.has_token
+    assert found.path == str(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "has_token": False}))
+    assert not find_connection(environ=environ).has_token
