@@ -36,12 +36,18 @@ class Load:
 
 
 def drive(
-    url: str, n_features: int, headers: dict[str, str], *, n_connections: int, seconds: int
+    url: str,
+    n_features: int,
+    headers: dict[str, str],
+    *,
+    n_connections: int,
+    seconds: int,
+    n_bodies: int = N_BODIES,
 ) -> Load:
-    """POST random rows to ``url``; the first second is not measured."""
+    """POST random rows to ``url``, in turn; the first second is not measured."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "rows.lua")
-        script.write_text(_script(n_features, headers))
+        script.write_text(_script(n_features, headers, n_bodies))
         _run(url, script, n_connections, 1)
         text = _run(url, script, n_connections, seconds)
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
@@ -67,11 +73,11 @@ def _run(url: str, script: Path, n_connections: int, seconds: int) -> str:
     ).stdout  # fmt: skip
 
 
-def _script(n_features: int, headers: dict[str, str]) -> str:
+def _script(n_features: int, headers: dict[str, str], n_bodies: int) -> str:
     rng = random.Random(0)
     bodies = [
         json.dumps({"instances": [[round(rng.random() * 5, 4) for _ in range(n_features)]]})
-        for _ in range(N_BODIES)
+        for _ in range(n_bodies)
     ]
     lines = ['wrk.method="POST"', 'wrk.headers["Content-Type"]="application/json"']
     lines += [f'wrk.headers["{name}"]="{value}"' for name, value in headers.items()]

@@ -244,13 +244,14 @@ def _variant(version: ServedVersion) -> str:
     """Return a digest of what an answer depends on beside the artifact, the method and the input.
 
     The same artifact may be deployed with another signature, under another interpreter or with
-    another runtime, and answers of one owner's processes are none of another's business.
+    another runtime, and answers of one owner's processes are none of another's business. What a
+    deploy has compiled is its own.
     """
     facts = (
         __version__,
         version.owner_id,
         version.signature.inputs,
         version.environment,
-        version.runtime,
+        None if version.runtime == "native" else version.id,
     )
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:32]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn.base import BaseEstimator
 from sklearn.tree import DecisionTreeClassifier
 
-from tests.live import LiveServer
+import mlserve_jupyter
+from tests.cache.redis_process import RedisProcess
+from tests.live import LiveServer, start_server
 
 
 class Dice(BaseEstimator):
@@ -48,3 +52,29 @@ def test_a_caller_sees_that_the_answer_was_kept_and_so_does_the_log(
     assert len({json.dumps(roll.json()["predictions"]) for roll in rolls}) == 3
     assert "predict: not used" in str(notebook.show("dice"))
     assert "predict: 2 of 3 calls" in str(notebook.show("kept"))
+
+
+@pytest.mark.slow
+def test_another_start_finds_answers_in_redis_and_none_needs_it(tmp_path: Path) -> None:
+    X = np.arange(20.0).reshape(10, 2)
+    redis = RedisProcess(tmp_path)
+    option = f"--MLServeApp.redis_url={redis.url}"
+    path = "api/v1/predict/tree"
+    body = {"instances": [[1.0, 2.0]]}
+    with start_server(tmp_path, option) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLSERVE_URL", server.url)
+        patch.setenv("MLSERVE_KEY", server.key)
+        mlserve_jupyter.deploy(
+            DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X, runtime="native"
+        )
+        computed = server.request("POST", path, json=body).json()
+    with start_server(tmp_path, option) as server:
+        found = server.request("POST", path, json=body).json()
+        assert (computed["cached"], found["cached"]) == (False, True)
+        assert found["predictions"] == computed["predictions"]
+        redis.kill()
+        for i in range(20):
+            new = server.request("POST", path, json={"instances": [[float(i), 0.5]]})
+            assert (new.status_code, new.json()["cached"]) == (200, False)
+        assert server.request("POST", path, json=body).json()["cached"], "it is in memory by now"
+        assert "Redis is left alone" in server.log()

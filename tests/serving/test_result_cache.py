@@ -103,9 +103,10 @@ async def test_the_key_holds_everything_that_an_answer_depends_on(
         replace(version, id="2", signature=Signature(float32)),
         replace(version, id="3", owner_id="owner-2"),
         replace(version, id="4", runtime="onnx"),
+        replace(version, id="5", runtime="onnx"),
     ):
         assert not (await call(other, 1.0)).cached
-    again = replace(version, id="5", version=5)
+    again = replace(version, id="6", version=6)
     assert (await call(again, 1.0)).cached, "the same artifact, deployed again as it was"
 
 
