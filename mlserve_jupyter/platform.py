@@ -217,8 +217,8 @@ class Services:
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
         await self.deployer.aclose()
-        await self.predictor.aclose()
         await self.keep_warm.aclose()
+        await self.predictor.aclose()
         await self.workers.aclose()
         if self.results is not None:
             await self.results.aclose()
