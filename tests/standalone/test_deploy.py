@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import toys
@@ -82,6 +83,17 @@ def test_what_one_process_deploys_all_processes_answer(
                 assert answer.json()["predictions"] == [1.0]
         lines = (tmp_path / "access.log").read_text
         assert wait_for(lambda: all(f'"pid":{pid}' in lines() for pid in server.pids()), 5)
+
+        slow = Path(toys.write_model(toys.SleepModel(), tmp_path).path)
+        assert server.deploy(slow, "slow").status_code == 201
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                server.url + "api/v1/predict/slow",
+                headers={"X-MLServe-Key": server.key},
+                json={"instances": [[3.0]]},
+                timeout=0.5,
+            )
+        assert wait_for(lambda: '"status":499' in lines(), 10)
 
         # A notebook names the server in the line itself.
         model = toys.SumModel()

@@ -208,9 +208,10 @@ def test_sighup_changes_what_it_can_and_refuses_a_broken_file(tmp_path: Path) ->
 
         old_key = server.key
         access_log.rename(tmp_path / "access.log.1")
-        (server.data_dir / "mlserve-standalone.key").unlink()
+        key_file = server.data_dir / "mlserve-standalone.key"
+        key_file.unlink()
         reload("c.MLServeServer.max_body_bytes = 10_000")
-        assert wait_for(lambda: access_log.exists(), 5)
+        assert wait_for(lambda: access_log.exists() and key_file.exists(), 5)
         assert wait_for(lambda: status() == 200, 5)
         refused = httpx.get(server.url + "api/v1/models", headers={"X-MLServe-Key": old_key})
         assert refused.status_code == 401

@@ -26,6 +26,9 @@ WRITE_EVERY_S = 0.1
 CLOSE_TIMEOUT_S = 2.0
 MAX_PATH_CHARS = 1000
 
+CALLER_GONE = 499
+"""Logged where the caller did not wait for the answer; nginx's number for it."""
+
 _MODEL = re.compile(r"/mlserve/api/v1/(?:predict|models|analytics/models)/([^/]+)")
 _VERSION = re.compile(r"/versions/([0-9]{1,9})(?:/|$)")
 
@@ -122,7 +125,7 @@ class AccessLog:
             _Request(
                 time.time(),
                 request.request_time(),
-                handler.get_status(),
+                CALLER_GONE if getattr(handler, "is_caller_gone", False) else handler.get_status(),
                 getattr(handler, "n_bytes_written", 0),
                 getattr(handler, "request_id", ""),
                 request.method or "",

@@ -19,6 +19,7 @@ class StandaloneHandler(RequestHandler):
     """A handler of the standalone application."""
 
     n_bytes_written = 0
+    is_caller_gone = False
 
     def set_default_headers(self) -> None:
         """Leave out which server this is."""
@@ -57,6 +58,11 @@ class StandaloneHandler(RequestHandler):
         """Count what is sent."""
         self.n_bytes_written += len(chunk)
         super().write(chunk)
+
+    def on_connection_close(self) -> None:
+        """Take note of a caller who did not wait for the answer."""
+        self.is_caller_gone = True
+        super().on_connection_close()
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Any:
         """Have the client come back on a new connection, once this server is about to stop."""
