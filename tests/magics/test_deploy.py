@@ -180,7 +180,7 @@ def test_columns_beyond_the_models_can_be_dropped(namespace: dict[str, Any]) -> 
         ("deploy clf --sample X_train[['a']]", SampleUnusable, "does not fit"),
         ("deploy clf --method fit", NotServable, "no method `fit`"),
         ("deploy clf --method score_them", NotServable, "it has predict, predict_proba"),
-        ("deploy clf --runtime onnx", RequestFailed, "onnx|compiled"),
+        ("deploy len --sample X_train --runtime onnx", RequestFailed, "(?i)onnx|compiled"),
         ("deploy [clf][0].set_params()[0]", NotebookError, "cannot be evaluated"),
         ("deploy dict(a=clf)['a'].__class__()", InvalidName, "--name"),
         ("show no-such-model", RequestFailed, "no-such-model"),
