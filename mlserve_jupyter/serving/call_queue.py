@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import Overloaded
-from mlserve_jupyter.serving.processes import Reply, WorkerError, WorkerProcess
 from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.replies import Reply, WorkerError
+from mlserve_jupyter.serving.worker_process import WorkerProcess
 
 LOADING = ""
 """The method of a call that only wants its model loaded."""

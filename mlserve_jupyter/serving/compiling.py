@@ -27,7 +27,7 @@ def compile_for_server(
     Returns
     -------
     dict and bytes
-        The header, as ``processes.CompileReply`` reads it; and the graph, the rows, and for each
+        The header, as ``verification.CompileReply`` reads it; and the graph, the rows, and for each
         method which rows it took and its answers to those, one after the other.
     """
     try:

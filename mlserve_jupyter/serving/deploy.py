@@ -31,10 +31,10 @@ from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.registry.registry import Registry
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.predict import model_ref
-from mlserve_jupyter.serving.processes import WorkerProcess
 from mlserve_jupyter.serving.protocol import ModelRef
 from mlserve_jupyter.serving.runtimes.compilation import Compiler
 from mlserve_jupyter.serving.verify import Check
+from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings, check_name
 from mlserve_jupyter.storage.blobs import StagedArtifact

@@ -128,19 +128,12 @@ class KeepWarm:
     async def _load(self, version: ServedVersion) -> None:
         """Load a model; one that fails is left to its next caller."""
         try:
-            if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
-                environment = self._workers.environment(version.interpreter)
-                await environment.warm(version.environment.modules)
-            answer = await self._predictor.load(version)
-        except MLServeError as error:
-            log.warning("Version %s cannot be loaded ahead of its calls: %s", version.id, error)
-            return
-        if answer.error is not None:
-            log.warning(
-                "Version %s cannot be loaded ahead of its calls: %s",
-                version.id,
-                answer.error.message,
-            )
+            error = await self._predictor.load(version)
+            reason = None if error is None else error.message
+        except MLServeError as raised:
+            reason = raised.message
+        if reason is not None:
+            log.warning("Version %s cannot be loaded ahead of its calls: %s", version.id, reason)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -26,8 +26,8 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
-from mlserve_jupyter.serving.processes import WorkerError
 from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
 from mlserve_jupyter.serving.workers import WorkerPool
@@ -231,9 +231,14 @@ class Predictor:
             n_bytes=n_bytes,
         )
 
-    async def load(self, version: ServedVersion) -> Answer:
-        """Load a version ahead of its calls; raises as :meth:`call` does."""
-        return await self._workers.environment(version.interpreter).load(model_ref(version))
+    async def load(self, version: ServedVersion) -> WorkerError | None:
+        """Load a version ahead of its calls; return why it cannot be, or raise as a call does."""
+        if version.runtime == "onnx" and await self._compiled.load(version):
+            return None
+        environment = self._workers.environment(version.interpreter)
+        if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
+            await environment.warm(version.environment.modules)
+        return (await environment.load(model_ref(version))).error
 
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:
         decoder = self._decoders.get(version.id)
@@ -269,6 +274,7 @@ def checked_json(body: bytes, name: str) -> bytes:
     """
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
+        body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ModelFailed(f"The answer of {name} is not JSON.") from None
     return body
@@ -332,7 +338,8 @@ def _inputs_as_json(request: PredictRequest, status: str) -> bytes | None:
     if status == "ok":
         return request.body
     try:
-        msgspec.json.decode(request.body, type=msgspec.Raw)
+        # Readers of the log decode it whole, so what they could not read is left out.
+        msgspec.json.decode(request.body)
         return request.body.decode().encode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

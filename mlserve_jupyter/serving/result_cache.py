@@ -22,7 +22,7 @@ from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.cache_worth import CacheWorth
 from mlserve_jupyter.serving.call_queue import Answer
-from mlserve_jupyter.serving.processes import Reply, WorkerError
+from mlserve_jupyter.serving.replies import Reply, WorkerError
 from mlserve_jupyter.version import __version__
 
 KEY_PREFIX = "mlserve:result:1:"

@@ -17,8 +17,9 @@ from mlserve_jupyter.errors import (
     WorkerOutOfMemory,
 )
 from mlserve_jupyter.serving.call_queue import LOADING, Answer, CallQueue, WaitingCall
-from mlserve_jupyter.serving.processes import Reply, WorkerProcess
 from mlserve_jupyter.serving.protocol import Call, Load, ModelRef
+from mlserve_jupyter.serving.replies import Reply
+from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.settings import Settings
 
 log = logging.getLogger(__name__)

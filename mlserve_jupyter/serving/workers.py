@@ -12,9 +12,10 @@ from pathlib import Path
 
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.serving.call_queue import LOADING, Answer
-from mlserve_jupyter.serving.processes import SupervisorProcess, WorkerProcess
 from mlserve_jupyter.serving.protocol import ModelRef, WorkerLimits
 from mlserve_jupyter.serving.slot import Slot
+from mlserve_jupyter.serving.supervisor_process import SupervisorProcess
+from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.settings import Settings
 
 RELIEVE_AFTER_S = 0.1

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from sklearn.tree import DecisionTreeClassifier
 
+import mlserve_jupyter
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.api.manifest import Environment
 from mlserve_jupyter.api.resources import UpdateVersion, Verification
@@ -30,6 +33,7 @@ from mlserve_jupyter.serving.predict import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.tables import prediction_counts
 from tests import toys
+from tests.live import start_server
 from tests.registry.deploys import manifest_of
 
 pytestmark = pytest.mark.anyio
@@ -253,3 +257,20 @@ async def test_callers_go_first(settings: Settings, tmp_path: Path) -> None:
         assert recent.id not in loaded(services)
         await calling
         await until(lambda: recent.id in loaded(services))
+
+
+@pytest.mark.slow
+async def test_of_a_compiled_version_the_graph_is_opened_and_no_worker_is_started(
+    tmp_path: Path,
+) -> None:
+    X = np.arange(40.0).reshape(20, 2)
+    with start_server(tmp_path) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLSERVE_URL", server.url)
+        patch.setenv("MLSERVE_KEY", server.key)
+        mlserve_jupyter.deploy(DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X)
+        version = server.request("GET", "api/v1/models/tree/versions/1").json()
+        assert version["runtime"] == "onnx"
+        server.request("POST", "api/v1/predict/tree", json={"instances": [[1.0, 2.0]]})
+    async with opened(Settings(data_dir=server.data_dir / "mlserve")) as services:
+        await until(lambda: version["id"] in services.predictor._compiled._open)
+        assert all(not env.slots for env in services.workers.environments())

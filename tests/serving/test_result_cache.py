@@ -23,7 +23,7 @@ from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.cache_worth import MEASURE_EVERY, CacheWorth
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.predict import model_ref
-from mlserve_jupyter.serving.processes import Reply
+from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.result_cache import ResultCache, input_digest
 from mlserve_jupyter.serving.workers import Environment, WorkerPool
 from mlserve_jupyter.settings import Settings

@@ -15,10 +15,11 @@ from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.errors import DeadlineExceeded, MLServeError, NotFound, VerificationFailed
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
-from mlserve_jupyter.serving.processes import Reply, WorkerProcess
 from mlserve_jupyter.serving.protocol import Compile, ModelRef
+from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.runtimes.session import missing_libraries
 from mlserve_jupyter.serving.runtimes.verification import VerifiedGraph, verify_graph
+from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
 

@@ -14,7 +14,7 @@ from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import DeadlineExceeded, Overloaded
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
-from mlserve_jupyter.serving.processes import Reply
+from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.runtimes.graph_check import GraphRefused, check_graph
 from mlserve_jupyter.serving.runtimes.session import CompiledModel, missing_libraries, versions
 from mlserve_jupyter.settings import Settings
@@ -90,6 +90,13 @@ class CompiledRuntime:
             queue_ms=queue_ms,
             n_calls=1,
         )
+
+    async def load(self, version: ServedVersion) -> bool:
+        """Open a version's graph ahead of its calls; return whether its method is in one."""
+        compiled = version.verification.compiled
+        if compiled is None or version.method not in compiled.methods:
+            return False
+        return version.id in self._open or await self._opened(version) is not None
 
     async def aclose(self) -> None:
         """End the threads."""
