@@ -58,7 +58,7 @@ class ResultCache:
         self._cache = cache
         self._ttl_s = ttl_s
         self._always = always
-        self._uses: OrderedDict[tuple[str, str], CacheUse] = OrderedDict()
+        self._uses: OrderedDict[tuple[str, str, str], CacheUse] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Outcome]] = {}
 
     async def answer(
@@ -102,7 +102,10 @@ class ResultCache:
 
     def describe(self, version: ServedVersion) -> list[DescribeCacheUse]:
         """Return what this process did for the methods of a version that were called."""
-        uses = ((method, self._uses.get((version.id, method))) for method in version.methods)
+        uses = (
+            (method, self._uses.get((version.id, version.runtime, method)))
+            for method in version.methods
+        )
         return [use.describe(method, self._always) for method, use in uses if use is not None]
 
     async def aclose(self) -> None:
@@ -110,9 +113,11 @@ class ResultCache:
         await self._cache.aclose()
 
     def _use(self, version: ServedVersion, method: str) -> CacheUse:
-        use = self._uses.get((version.id, method))
+        # A version that has been compiled since answers at another price, and under other keys.
+        key = version.id, version.runtime, method
+        use = self._uses.get(key)
         if use is None:
-            use = self._uses[version.id, method] = CacheUse(version, method)
+            use = self._uses[key] = CacheUse(version, method)
             if len(self._uses) > MAX_USES:
                 self._uses.popitem(last=False)
         return use

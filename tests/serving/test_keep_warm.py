@@ -267,7 +267,9 @@ async def test_of_a_compiled_version_the_graph_is_opened_and_no_worker_is_starte
     with start_server(tmp_path) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLSERVE_URL", server.url)
         patch.setenv("MLSERVE_KEY", server.key)
-        mlserve_jupyter.deploy(DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X)
+        mlserve_jupyter.deploy(
+            DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X, runtime="onnx"
+        )
         version = server.request("GET", "api/v1/models/tree/versions/1").json()
         assert version["runtime"] == "onnx"
         server.request("POST", "api/v1/predict/tree", json={"instances": [[1.0, 2.0]]})

@@ -102,6 +102,7 @@ async def test_the_key_holds_everything_that_an_answer_depends_on(
         served(toys.write_model(toys.PidModel(), tmp_path)),
         replace(version, id="2", signature=Signature(float32)),
         replace(version, id="3", owner_id="owner-2"),
+        replace(version, runtime="onnx"),
         replace(version, id="4", runtime="onnx"),
         replace(version, id="5", runtime="onnx"),
     ):
