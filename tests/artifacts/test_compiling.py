@@ -1,4 +1,4 @@
-"""Graphs held against their models, in one process: bits, refusals, and rows that were not probed."""
+"""Graphs held against their models: bits, refusals, and rows that were not probed."""
 
 from __future__ import annotations
 
