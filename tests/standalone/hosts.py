@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from mlserve_jupyter.api.manifest import encode_json
-from tests.live import free_port
+from tests.live import NO_TLS, free_port
 from tests.server.manifests import manifest_of
 
 START_TIMEOUT_S = 60.0
@@ -44,7 +44,8 @@ class StandaloneServer:
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"X-MLServe-Key": self.key, **options.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
+        options = {"timeout": 60, "verify": NO_TLS, **options}
+        return httpx.request(method, self.url + path, headers=headers, **options)
 
     def deploy(self, artifact: Path, name: str, **changes: Any) -> httpx.Response:
         return self.request(
