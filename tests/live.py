@@ -93,7 +93,7 @@ def start_server(
     command: Sequence[str] = ("-m", "jupyter_server"),
     interpreter: str = sys.executable,
     before: Sequence[str] = (),
-    timeout_s: float = START_TIMEOUT_S,
+    with_extension: bool = True,
 ) -> Iterator[LiveServer]:
     """Start ``jupyter server`` with data, runtime and notebook folders below ``folder``."""
     places = {name: folder / name for name in ("root", "runtime", "data", "config", "home")}
@@ -142,21 +142,26 @@ def start_server(
         full_env,
     )
     try:
-        wait_until_live(server, timeout_s)
+        wait_until_live(server, with_extension=with_extension)
         yield server
     finally:
         server.stop()
 
 
-def wait_until_live(server: LiveServer, timeout_s: float = START_TIMEOUT_S) -> None:
-    """Wait until the server answers; fail with its log if it does not."""
-    deadline = time.monotonic() + timeout_s
+def wait_until_live(server: LiveServer, *, with_extension: bool = True) -> None:
+    """Wait until the server answers; fail with its log if it does not.
+
+    Parameters
+    ----------
+    with_extension
+        False where Jupyter alone is to answer, since the extension refuses to serve.
+    """
+    path = server.url + "health/live" if with_extension else server.jupyter_url + "api"
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            if (
-                httpx.get(server.url + "health/live", verify=NO_TLS).status_code == 200
-                and server.connection_file.exists()
-            ):
+            is_there = httpx.get(path, verify=NO_TLS).status_code == 200
+            if is_there and (server.connection_file.exists() or not with_extension):
                 return
         except httpx.TransportError:
             pass

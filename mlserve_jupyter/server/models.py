@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20
 UPLOAD_TIMEOUT_S = 3600.0
+FLUSH_TIMEOUT_S = 2.0
 
 
 class _ModelResource(Resource):
@@ -173,7 +174,11 @@ class ModelResource(_ModelResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.model(user, model))
+        # Calls that were answered go to the log before it goes, so that none is counted as lost.
+        await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
         await services.change(services.registry.delete_model, found.id)
+        for version in found.versions.values():
+            services.workers.forget(version.id)
         self.set_status(204)
         await self.finish()
 
@@ -218,7 +223,9 @@ class VersionResource(_ModelResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.model(user, model))
-        await services.change(services.registry.update_version, found.id, number, changes)
+        changed = await services.change(services.registry.update_version, found.id, number, changes)
+        if changed.status == "archived":
+            services.workers.forget(changed.id)
         await self.get(model, version)
 
 

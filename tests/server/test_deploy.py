@@ -292,6 +292,10 @@ def test_a_models_life_ends_with_archiving_then_deleting(
     assert live_server.request("POST", predict, json=body).status_code == 404
     assert live_server.request("DELETE", path).status_code == 204
     assert live_server.request("GET", path).status_code == 404
+    other = post_deploy(manifest_of("lasting", artifact), artifact)
+    assert other.status_code == 201
+    log = live_server.request("GET", "api/v1/analytics/models/lasting/predictions").json()
+    assert log["lost"] == 0
 
 
 @pytest.mark.parametrize("version", ["0", "-1", "x", "1.0", "99", "9" * 30])

@@ -20,6 +20,10 @@ pytestmark = pytest.mark.slow
 
 BODY = {"instances": [[1.0]]}
 
+LATE = "came too late to be accepted"
+"""Between the last accept and the close of a listening socket the system may still take a
+connection that no process will ever see. An HTTP client calls again, since no answer began."""
+
 
 class Load:
     """Clients that call until they can no longer connect, and what they got.
@@ -72,7 +76,9 @@ class Load:
                     raise ConnectionResetError("closed")
                 answer += piece
         except OSError as error:
-            self.results[f"{type(error).__name__} after {len(answer)} bytes"] += 1
+            self.results[
+                f"{type(error).__name__} after {len(answer)} bytes" if answer else LATE
+            ] += 1
             return False
         head = answer.partition(b"\r\n\r\n")[0]
         self.results[head.split(b" ", 2)[1].decode()] += 1
@@ -95,6 +101,7 @@ def test_sigterm_under_load_fails_not_one_accepted_request(tmp_path: Path, worke
         assert httpx.get(server.url + "health/live").status_code == 200
         for load in loads:
             results = load.join()
+            assert results.pop(LATE, 0) <= workers, results
             assert set(results) == {"200"}, results
             assert results["200"] > 50
         assert server.process.wait(10) == 0
