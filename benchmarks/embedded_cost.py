@@ -18,7 +18,7 @@ import httpx
 
 from tests.live import TOKEN, free_port
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 def start(with_extension: bool, touch: bool) -> tuple[float, float]:

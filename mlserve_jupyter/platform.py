@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -149,6 +150,9 @@ class Platform:
         predictor = Predictor(storage.catalog, workers, storage.log, self.settings, results)
         keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, self.settings)
         keep_warm.start()
+        # What is here now stays: the collector need not walk through all of Jupyter again and
+        # again while requests make garbage.
+        gc.freeze()
         return Services(
             engine=storage.engine,
             store=storage.store,
