@@ -6,6 +6,7 @@ the theme of JupyterLab where there is one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from html import escape
@@ -20,14 +21,14 @@ _CELL = "text-align:left;padding:3px 12px 3px 0;vertical-align:top"
 _DIM = "color:var(--jp-content-font-color2,#666)"
 
 
-class Display:
+class Display(ABC):
     """An object that a notebook shows as HTML and everything else as text."""
 
-    def _html(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _html(self) -> str: ...
 
-    def _text(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _text(self) -> str: ...
 
     def __repr__(self) -> str:
         """Give the plain display."""
