@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ class Refused(Exception):
         self.got = got
 
 
-class ValueCheck:
+class ValueCheck(ABC):
     """What a column admits beyond null; a subclass a kind.
 
     Values are arbitrary JSON, hence ``Any`` throughout.
@@ -87,8 +88,9 @@ class ValueCheck:
             return None
         raise Refused("an empty field")
 
+    @abstractmethod
     def _admit(self, value: Any) -> Any:
-        raise NotImplementedError
+        """Convert a value that is neither null nor missing."""
 
 
 def describe(value: Any) -> str:
