@@ -1,9 +1,13 @@
-"""Who calls: what a request's credential proved."""
+"""Who calls: what a request's credential proved, and what it may be used for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+Scope = Literal["predict", "read", "deploy", "admin"]
+
+ALL_SCOPES: frozenset[Scope] = frozenset(("predict", "read", "deploy", "admin"))
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,28 @@ class Principal:
         Name of the platform user; the owner of what the caller deploys.
     via
         How the caller was known: ``jupyter`` (Jupyter's own identity), ``kernel`` (the key that
-        the server gives to its kernels) or ``key`` (the key of a standalone server).
+        the server gives to its kernels), ``host`` (the key of a standalone server's operator),
+        ``key`` (an API key) or ``token`` (an access token).
+    user_id
+        Of a user whom the credential itself names; None where the user is made at the first
+        request, as for Jupyter's identities.
+    scopes
+        What the credential may be used for; what the user may do is asked besides.
+    model_ids
+        The models that it may be used for; None for all.
+    credential_id
+        Of the API key, or of the family of tokens; empty for the others.
+    rate_limit
+        Requests a minute; 0 for no limit.
     """
 
     user: str
-    via: Literal["jupyter", "kernel", "key"]
+    via: Literal["jupyter", "kernel", "host", "key", "token"]
+    user_id: str | None = None
+    scopes: frozenset[Scope] = ALL_SCOPES
+    model_ids: frozenset[str] | None = None
+    credential_id: str = ""
+    rate_limit: int = 0
 
     def __str__(self) -> str:
         """Show the caller as the prediction log does."""

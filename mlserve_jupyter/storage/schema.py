@@ -14,7 +14,7 @@ from mlserve_jupyter.errors import SchemaUnknown
 from mlserve_jupyter.storage.engine import reading, shown_url, translated_errors
 from mlserve_jupyter.storage.tables import metadata
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -62,10 +62,102 @@ users = sa.Table(
     sa.Column("hashed_password", sa.String(72)),
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
+    # All tokens of an older epoch are dead.
     sa.Column("token_epoch", sa.Integer, nullable=False),
+    # Requests a minute; None for what the settings say, 0 for no limit.
+    sa.Column("rate_limit", sa.Integer),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.CheckConstraint("role IN ('user', 'admin')", name="role"),
 )
+
+accounts_state = sa.Table(
+    "accounts_state",
+    metadata,
+    # The one row has id 1. Whatever takes somebody's access away, or changes it, raises the epoch.
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+refresh_tokens = sa.Table(
+    "refresh_tokens",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("user_id", uuid_text, sa.ForeignKey("users.id"), nullable=False, index=True),
+    # All tokens that descend from one login; access tokens name it, and die with it.
+    sa.Column("family_id", uuid_text, nullable=False, index=True),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("successor_id", uuid_text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("revoked_at", UtcDateTime),
+)
+
+invitations = sa.Table(
+    "invitations",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("email", sa.String(320)),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("created_by", uuid_text, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("used_by", uuid_text, sa.ForeignKey("users.id"), index=True),
+    sa.Column("used_at", UtcDateTime),
+    sa.CheckConstraint("role IN ('user', 'admin')", name="role"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("user_id", uuid_text, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    # The public part of the key, by which it is found, and the digest of the whole.
+    sa.Column("key_id", sa.String(32), nullable=False, unique=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("scopes", json_text, nullable=False),
+    # Ids of the models that it may call; None for all that its user may.
+    sa.Column("model_ids", json_text),
+    # Requests a minute; None for what its user has, 0 for no limit.
+    sa.Column("rate_limit", sa.Integer),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+)
+
+artifact_approvals = sa.Table(
+    "artifact_approvals",
+    metadata,
+    # Artifacts that can run code and that an administrator has approved.
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("approved_by", uuid_text, sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    # Append-only: triggers of the database refuse UPDATE and DELETE.
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    # No foreign key: who was refused may be nobody that the platform knows.
+    sa.Column("actor_id", uuid_text),
+    sa.Column("actor", sa.String(320), nullable=False),
+    sa.Column("via", sa.String(16), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("target", sa.String(320), nullable=False),
+    sa.Column("outcome", sa.String(64), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("details", json_text),
+)
+sa.Index(None, audit_log.c.at, audit_log.c.id)
+sa.Index(None, audit_log.c.actor_id, audit_log.c.at)
+sa.Index(None, audit_log.c.action, audit_log.c.at)
 
 models = sa.Table(
     "models",
@@ -74,10 +166,20 @@ models = sa.Table(
     sa.Column("owner_id", uuid_text, sa.ForeignKey("users.id"), nullable=False),
     sa.Column("name", sa.String(64), nullable=False),
     sa.Column("description", sa.Text, nullable=False),
+    sa.Column("visibility", sa.String(16), nullable=False, server_default="private"),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     # Also the index of the foreign key.
     sa.UniqueConstraint("owner_id", "name"),
+    sa.CheckConstraint("visibility IN ('private', 'shared', 'public')", name="visibility"),
+)
+
+model_shares = sa.Table(
+    "model_shares",
+    metadata,
+    # With whom a model of visibility ``shared`` is shared.
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
+    sa.Column("user_id", uuid_text, sa.ForeignKey("users.id"), primary_key=True, index=True),
 )
 
 model_versions = sa.Table(

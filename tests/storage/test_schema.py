@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from mlserve_jupyter.accounts.audit import AuditEvent, Origin, write_event
 from mlserve_jupyter.errors import SchemaUnknown
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine, reading, writing
@@ -54,6 +55,9 @@ def test_the_migrations_make_what_the_tables_say(engine: Engine) -> None:
         }
     assert made == {
         "users": {"ck_users_role"},
+        "models": {"ck_models_visibility"},
+        "accounts_state": {"ck_accounts_state_one_row"},
+        "invitations": {"ck_invitations_role"},
         "model_versions": {"ck_model_versions_status"},
         "registry_state": {"ck_registry_state_one_row"},
     }
@@ -186,3 +190,15 @@ def test_postgres_gets_jsonb_native_uuids_and_a_partial_index() -> None:
     assert "created_at TIMESTAMP WITH TIME ZONE NOT NULL" in made
     active = next(index for index in versions.indexes if index.name == "ix_model_versions_active")
     assert str(CreateIndex(active).compile(dialect=dialect)).endswith("WHERE status = 'active'")
+
+
+def test_the_audit_log_can_only_be_added_to(engine: Engine) -> None:
+    prepare_schema(engine)
+    origin = Origin(actor="ann", actor_id=None, via="none", address="127.0.0.1", request_id="r")
+    with writing(engine) as connection:
+        write_event(connection, AuditEvent(origin, "login", outcome="unauthenticated"))
+    for change in ("UPDATE audit_log SET actor = 'bob'", "DELETE FROM audit_log"):
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"), writing(engine) as other:
+            other.execute(sa.text(change))
+    with reading(engine) as connection:
+        assert connection.scalar(sa.text("SELECT actor FROM audit_log")) == "ann"

@@ -180,7 +180,7 @@ class ServerProcess:
         self._accept(orders.key)
 
     def _accept(self, key: KeyRecord) -> None:
-        self._platform.accept_key(key, Principal(self._options.settings.owner, "key"))
+        self._platform.accept_key(key, Principal(self._options.settings.owner, "host"))
 
 
 async def _read_size(reader: asyncio.StreamReader) -> int:
