@@ -164,7 +164,7 @@ def test_a_server_that_is_killed_takes_its_workers_along_and_loses_nothing_it_ac
             server.request("POST", "api/v1/predict/clf", json=BODY)
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-        assert wait_for(lambda: not is_running(pids[0]) and not is_running(supervisor), 2.0)
+        assert wait_for(lambda: not is_running(pids[0]) and not is_running(supervisor), 5.0)
     with start_server(tmp_path) as server:
         answer = server.request("POST", "api/v1/predict/clf", json=BODY)
         assert answer.status_code == 200
@@ -215,7 +215,7 @@ def test_a_deploy_of_one_server_answers_on_another_with_the_same_data(tmp_path: 
         def answers() -> bool:
             return two.request("POST", "api/v1/predict/clf", json=BODY).status_code == 200
 
-        assert wait_for(answers, 5)
+        assert wait_for(answers, 30)
 
 
 def test_closing_the_server_ends_its_processes_and_removes_the_connection_file(
@@ -229,7 +229,7 @@ def test_closing_the_server_ends_its_processes_and_removes_the_connection_file(
         server.stop()
         assert server.process.returncode == 0
         assert not connection_file.exists()
-        assert wait_for(lambda: not is_running(pid), 2.0)
+        assert wait_for(lambda: not is_running(pid), 5.0)
 
 
 def test_a_database_of_another_release_is_not_touched(tmp_path: Path) -> None:

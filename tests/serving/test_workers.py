@@ -59,7 +59,7 @@ async def call(
 
 
 async def wait_until_dead(pid: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             with open(f"/proc/{pid}/stat") as stat:

@@ -60,7 +60,7 @@ def test_a_skops_model_is_deployed_and_predicts(
     answer = standalone.request("POST", "api/v1/predict/line", json={"instances": [[3.0]]})
     assert answer.json()["predictions"] == pytest.approx([6.0])
     log = standalone.folder / "access.log"
-    assert wait_for(lambda: '"model":"line","version":1' in log.read_text(), 5)
+    assert wait_for(lambda: '"model":"line","version":1' in log.read_text(), 30)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_what_one_process_deploys_all_processes_answer(
                 answer = server.request("POST", f"api/v1/predict/{name}", json=BODY)
                 assert answer.json()["predictions"] == [1.0]
         lines = (tmp_path / "access.log").read_text
-        assert wait_for(lambda: all(f'"pid":{pid}' in lines() for pid in server.pids()), 5)
+        assert wait_for(lambda: all(f'"pid":{pid}' in lines() for pid in server.pids()), 30)
 
         slow = Path(toys.write_model(toys.SleepModel(), tmp_path).path)
         assert server.deploy(slow, "slow").status_code == 201
@@ -93,7 +93,7 @@ def test_what_one_process_deploys_all_processes_answer(
                 json={"instances": [[3.0]]},
                 timeout=0.5,
             )
-        assert wait_for(lambda: '"status":499' in lines(), 10)
+        assert wait_for(lambda: '"status":499' in lines(), 30)
 
         # A notebook names the server in the line itself.
         model = toys.SumModel()

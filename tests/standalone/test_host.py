@@ -119,12 +119,12 @@ def test_a_database_that_does_not_answer_is_not_ready_and_lives(tmp_path: Path) 
         [(known,)] = connection.execute("SELECT version_num FROM alembic_version")
         connection.execute("UPDATE alembic_version SET version_num = 'later'")
     with start_standalone(tmp_path, ready=False) as server:
-        assert wait_for(lambda: _status(server.url + "health/live") == 200, 10)
+        assert wait_for(lambda: _status(server.url + "health/live") == 200, 30)
         ready = httpx.get(server.url + "health/ready")
         assert (ready.status_code, ready.json()["code"]) == (503, "schema_unknown")
         with sqlite3.connect(folder / "mlserve.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (known,))
-        assert wait_for(lambda: _status(server.url + "health/ready") == 200, 5)
+        assert wait_for(lambda: _status(server.url + "health/ready") == 200, 30)
 
 
 @pytest.mark.slow

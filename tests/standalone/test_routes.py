@@ -169,7 +169,7 @@ def test_the_access_log_has_a_json_line_a_request_and_no_secret(
             b"X-Request-Id: the-other\r\n\r\n"
         )
         sock.recv(65536)
-    assert wait_for(lambda: b"the-other" in path.read_bytes(), 5)
+    assert wait_for(lambda: b"the-other" in path.read_bytes(), 30)
     content = path.read_bytes()
     lines = [json.loads(line) for line in content.splitlines()]
     [line] = [line for line in lines if line["request_id"] == "the-request"]

@@ -91,7 +91,7 @@ class Load:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_fails_not_one_accepted_request(tmp_path: Path, workers: int) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
-    options = (f"--workers={workers}", "--allow-pickle=True", "--drain-grace-s=1.5")
+    options = (f"--workers={workers}", "--allow-pickle=True", "--drain-grace-s=3")
     with start_standalone(tmp_path, *options) as server:
         assert server.deploy(artifact, "clf").status_code == 201
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
@@ -100,14 +100,14 @@ def test_sigterm_under_load_fails_not_one_accepted_request(tmp_path: Path, worke
             load.start()
         time.sleep(1.5)
         server.process.send_signal(signal.SIGTERM)
-        assert wait_for(lambda: httpx.get(server.url + "health/ready").status_code == 503, 1.0)
+        assert wait_for(lambda: httpx.get(server.url + "health/ready").status_code == 503, 2.5)
         assert httpx.get(server.url + "health/live").status_code == 200
         for load in loads:
             results = load.join()
             assert results.pop(LATE, 0) < len(load.threads), results
             assert set(results) == {"200"}, results
             assert results["200"] > 50
-        assert server.process.wait(10) == 0
+        assert server.process.wait(60) == 0
         for sock in idle:
             assert sock.recv(1) == b""
             sock.close()
@@ -150,7 +150,7 @@ def test_a_second_signal_ends_it_hard(tmp_path: Path) -> None:
     with start_standalone(tmp_path, "--drain-grace-s=60") as server:
         pids = server.pids()
         server.process.send_signal(signal.SIGTERM)
-        assert wait_for(lambda: "Stopping" in server.log(), 5)
+        assert wait_for(lambda: "Stopping" in server.log(), 30)
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(5) == 1
@@ -162,7 +162,7 @@ def test_a_process_that_dies_is_replaced_and_the_others_answer_meanwhile(tmp_pat
         first = server.pids()
         assert len(first) == 2
         os.kill(first[0], signal.SIGKILL)
-        assert wait_for(lambda: len(server.pids()) == 2 and first[0] not in server.pids(), 5)
+        assert wait_for(lambda: len(server.pids()) == 2 and first[0] not in server.pids(), 30)
         assert first[1] in server.pids()
         for _ in range(10):
             assert server.request("GET", "api/v1/models").status_code == 200
@@ -186,7 +186,7 @@ def test_server_processes_end_with_their_parent(tmp_path: Path) -> None:
         [worker] = server.request("POST", "api/v1/predict/clf", json=BODY).json()["predictions"]
         pids = [*server.pids(), worker]
         server.process.kill()
-        assert wait_for(lambda: not any(is_running(pid) for pid in pids), 5)
+        assert wait_for(lambda: not any(is_running(pid) for pid in pids), 30)
 
 
 def test_sighup_changes_what_it_can_and_refuses_a_broken_file(tmp_path: Path) -> None:
@@ -210,13 +210,13 @@ def test_sighup_changes_what_it_can_and_refuses_a_broken_file(tmp_path: Path) ->
 
         assert status() == 413
         reload("c.MLServeServer.max_body_bytes = 10_000\nc.MLServeServer.keep_alive_s = 9\n")
-        assert wait_for(lambda: status() == 200, 5)
+        assert wait_for(lambda: status() == 200, 30)
         assert "need a restart: keep_alive_s" in server.log()
         for broken in ("c.MLServeServer.max_body_bytes = -1", "this is not python",
                        "c.MLServeServer.max_body_bytes = 'large'"):  # fmt: skip
             refusals = server.log().count("is refused")
             reload(broken)
-            assert wait_for(lambda n=refusals: server.log().count("is refused") > n, 5)
+            assert wait_for(lambda n=refusals: server.log().count("is refused") > n, 30)
             assert status() == 200
 
         old_key = server.key
@@ -224,8 +224,8 @@ def test_sighup_changes_what_it_can_and_refuses_a_broken_file(tmp_path: Path) ->
         key_file = server.data_dir / "mlserve-standalone.key"
         key_file.unlink()
         reload("c.MLServeServer.max_body_bytes = 10_000")
-        assert wait_for(lambda: access_log.exists() and key_file.exists(), 5)
-        assert wait_for(lambda: status() == 200, 5)
+        assert wait_for(lambda: access_log.exists() and key_file.exists(), 30)
+        assert wait_for(lambda: status() == 200, 30)
         refused = httpx.get(server.url + "api/v1/models", headers={"X-MLServe-Key": old_key})
         assert refused.status_code == 401
         assert server.pids() == pids
