@@ -23,6 +23,12 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
 
 
+class DescribeHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the server lives, or can answer."""
+
+    status: Literal["live", "ready"]
+
+
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """What a deploy verified before the version was published.
 

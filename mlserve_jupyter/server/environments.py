@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 
@@ -15,13 +16,24 @@ class WarmEnvironment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     modules: list[str] = []
 
 
+class DescribeWarming(msgspec.Struct, frozen=True, kw_only=True):
+    """The interpreter whose processes are being started."""
+
+    interpreter: str
+
+
 class EnvironmentsResource(Resource):
     """Environments of workers."""
 
+    @documented(
+        summary="Prepare workers for an interpreter",
+        body=WarmEnvironment,
+        answers={202: DescribeWarming},
+    )
     @requires("write", MODELS)
     async def post(self) -> None:
         """Start an environment's supervisor in the background."""
         wanted = self.decode_body(WarmEnvironment)
         services = await self.platform.services()
         services.deployer.warm_in_background(wanted.interpreter, wanted.modules)
-        self.answer({"interpreter": wanted.interpreter}, 202)
+        self.answer(DescribeWarming(interpreter=wanted.interpreter), 202)

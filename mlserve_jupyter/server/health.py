@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from mlserve_jupyter.api.resources import ErrorBody
+from mlserve_jupyter.api.resources import DescribeHealth, ErrorBody
 from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.policy import public
 from mlserve_jupyter.server.resource import Resource
 
@@ -15,15 +16,20 @@ log = logging.getLogger(__name__)
 class LiveResource(Resource):
     """``health/live``."""
 
+    @documented(summary="Whether the server lives", answers={200: DescribeHealth})
     @public
     def get(self) -> None:
         """Answer as long as the process does."""
-        self.answer({"status": "live"})
+        self.answer(DescribeHealth(status="live"))
 
 
 class ReadyResource(Resource):
     """``health/ready``."""
 
+    @documented(
+        summary="Whether predictions can be served",
+        answers={200: DescribeHealth, 503: ErrorBody},
+    )
     @public
     async def get(self) -> None:
         """Answer 200 if the database answers and predictions can be served, else 503.
@@ -41,4 +47,4 @@ class ReadyResource(Resource):
                 503,
             )
             return
-        self.answer({"status": "ready"})
+        self.answer(DescribeHealth(status="ready"))

@@ -17,8 +17,21 @@ from mlserve_jupyter.api.resources import (
     UpdateModel,
     UpdateVersion,
 )
-from mlserve_jupyter.errors import ArtifactCorrupt, VersionNotFound
+from mlserve_jupyter.errors import (
+    ArtifactCorrupt,
+    Conflict,
+    DeployRefused,
+    InvalidBody,
+    InvalidName,
+    ModelNotFound,
+    NotFound,
+    StorageFull,
+    Unavailable,
+    UnsupportedMediaType,
+    VersionNotFound,
+)
 from mlserve_jupyter.registry.catalog import CatalogModel, ServedVersion
+from mlserve_jupyter.server.documentation import PageQuery, Upload, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.server.upload import ArtifactUpload
@@ -96,6 +109,7 @@ class ModelsResource(_ModelResource):
         if self._upload is not None and not self._finished:
             await self._upload.write(chunk)
 
+    @documented(summary="List models", query=PageQuery, answers={200: ListModels})
     @requires("read", MODELS)
     async def get(self) -> None:
         """List the caller's models."""
@@ -108,6 +122,20 @@ class ModelsResource(_ModelResource):
         items = await self.describe(*page.items)
         self.answer(ListModels(items=items, next_cursor=page.next_cursor))
 
+    @documented(
+        summary="Deploy",
+        body={"multipart/form-data": Upload},
+        answers={201: DescribeDeploy},
+        errors=(
+            Conflict,
+            DeployRefused,
+            InvalidBody,
+            InvalidName,
+            StorageFull,
+            Unavailable,
+            UnsupportedMediaType,
+        ),
+    )
     @requires("write", MODELS)
     async def post(self) -> None:
         """Deploy: verify what was uploaded, then publish it."""
@@ -149,6 +177,7 @@ class ModelsResource(_ModelResource):
 class ModelResource(_ModelResource):
     """``api/v1/models/{model}``."""
 
+    @documented(summary="Describe a model", answers={200: DescribeModel}, errors=(ModelNotFound,))
     @requires("read", MODELS)
     async def get(self, model: str) -> None:
         """Describe a model."""
@@ -158,6 +187,12 @@ class ModelResource(_ModelResource):
         [described] = await self.describe(found)
         self.answer(described)
 
+    @documented(
+        summary="Change a model",
+        body=UpdateModel,
+        answers={200: DescribeModel},
+        errors=(ModelNotFound,),
+    )
     @requires("write", MODELS)
     async def patch(self, model: str) -> None:
         """Change a model's description."""
@@ -168,6 +203,7 @@ class ModelResource(_ModelResource):
         await services.change(services.registry.update_model, found.id, changes)
         await self.get(model)
 
+    @documented(summary="Delete a model", answers={204: None}, errors=(Conflict, ModelNotFound))
     @requires("write", MODELS)
     async def delete(self, model: str) -> None:
         """Delete a model whose versions are all archived, with its artifacts."""
@@ -186,6 +222,12 @@ class ModelResource(_ModelResource):
 class VersionsResource(_ModelResource):
     """``api/v1/models/{model}/versions``."""
 
+    @documented(
+        summary="List a model's versions",
+        query=PageQuery,
+        answers={200: ListVersions},
+        errors=(ModelNotFound,),
+    )
     @requires("read", MODELS)
     async def get(self, model: str) -> None:
         """List a model's versions, newest first."""
@@ -206,6 +248,7 @@ class VersionsResource(_ModelResource):
 class VersionResource(_ModelResource):
     """``api/v1/models/{model}/versions/{n}``."""
 
+    @documented(summary="Describe a version", answers={200: DescribeVersion}, errors=(NotFound,))
     @requires("read", MODELS)
     async def get(self, model: str, version: str) -> None:
         """Describe a version."""
@@ -215,6 +258,12 @@ class VersionResource(_ModelResource):
         found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
         self.answer(self.describe_version(found, services.results))
 
+    @documented(
+        summary="Change a version",
+        body=UpdateVersion,
+        answers={200: DescribeVersion},
+        errors=(Conflict, NotFound),
+    )
     @requires("write", MODELS)
     async def patch(self, model: str, version: str) -> None:
         """Change a version's status or note."""
@@ -232,6 +281,11 @@ class VersionResource(_ModelResource):
 class ArtifactResource(_ModelResource):
     """``api/v1/models/{model}/versions/{n}/artifact``."""
 
+    @documented(
+        summary="Download an artifact",
+        answers={200: {"application/octet-stream": bytes}},
+        errors=(ArtifactCorrupt, NotFound),
+    )
     @requires("read", MODELS)
     async def get(self, model: str, version: str) -> None:
         """Send the artifact's bytes as they were deployed."""

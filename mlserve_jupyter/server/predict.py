@@ -3,10 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
+import msgspec
+
+from mlserve_jupyter.api.prediction import PredictBody, Prediction
+from mlserve_jupyter.errors import (
+    ArtifactCorrupt,
+    DeadlineExceeded,
+    DoesNotFit,
+    InvalidBody,
+    ModelFailed,
+    NotFound,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from mlserve_jupyter.server.documentation import JSON, documented
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.serving.predict import PredictRequest
+
+
+class PredictQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which version and which of its methods."""
+
+    version: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=1, le=999_999_999, description="Without it the latest active one answers."
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    method: (
+        Annotated[
+            str,
+            msgspec.Meta(description="Without it the one that was chosen at the deploy answers."),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class PredictResource(Resource):
@@ -30,6 +66,22 @@ class PredictResource(Resource):
         """Take note of the version that answers."""
         self.answering_version = version
 
+    @documented(
+        summary="Predict",
+        body={JSON: PredictBody, "text/csv": str},
+        query=PredictQuery,
+        answers={200: Prediction},
+        errors=(
+            InvalidBody,
+            NotFound,
+            UnsupportedMediaType,
+            DoesNotFit,
+            ArtifactCorrupt,
+            ModelFailed,
+            Unavailable,
+            DeadlineExceeded,
+        ),
+    )
     @requires("execute", PREDICTIONS)
     async def post(self, model: str) -> None:
         """Answer with ``{predictions, model, version, request_id, cached}``."""

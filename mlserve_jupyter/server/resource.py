@@ -30,6 +30,7 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.credentials import Credential, take_credential
+from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.policy import Policy, policy_of, public
 
@@ -237,6 +238,7 @@ class Resource(_Host):
         self.set_header("Connection", "close")
         self.finish(error_body(error, self.request_id))
 
+    @documented(summary="Ask what other origins may do", answers={204: None})
     @public
     def options(self, *args: str, **kwargs: str) -> None:
         """Answer without allowing anything to other origins."""
