@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
 from mlserve_jupyter.accounts.keys import KeyRecord, key_id, make_key, matches
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import StorageUnavailable, Unavailable
@@ -49,10 +50,16 @@ class Platform:
     ----------
     settings
         Everything that can be set.
+
+    Attributes
+    ----------
+    audit
+        Takes refusals at any time, also before the database is opened.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
         self._keys: dict[str, tuple[KeyRecord, Principal]] = {}
@@ -134,6 +141,7 @@ class Platform:
         """Write what the log still holds, and end all processes and connections."""
         async with self._opening:
             services, self._services = self._services, None
+        await asyncio.to_thread(self.audit.close)
         if services is not None:
             await services.aclose()
 
@@ -144,6 +152,7 @@ class Platform:
         from mlserve_jupyter.serving.predict import Predictor
         from mlserve_jupyter.serving.workers import WorkerPool
 
+        self.audit.start(storage.engine)
         storage.catalog.start()
         workers = WorkerPool(self.settings, self.settings.data_dir / "log")
         results = await asyncio.to_thread(_open_results, self.settings)

@@ -19,12 +19,17 @@ import msgspec
 from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, RequestHandler
 
+from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
+from mlserve_jupyter.accounts.keys import key_id
+from mlserve_jupyter.accounts.credentials import invalid_credential
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.errors import (
+    ArtifactCorrupt,
     InvalidBody,
     InvalidRequest,
     MLServeError,
+    PermissionDenied,
     TooLarge,
     Unauthenticated,
 )
@@ -32,7 +37,7 @@ from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.credentials import Credential, take_credential
 from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
-from mlserve_jupyter.server.policy import Policy, policy_of, public
+from mlserve_jupyter.server.policy import Policy, check_scope, policy_of, public
 
 if TYPE_CHECKING:
 
@@ -87,6 +92,22 @@ class Resource(_Host):
         return self.principal
 
     @property
+    def origin(self) -> Origin:
+        """Where the events of this request come from, for the audit log."""
+        caller = self.principal
+        address = self.request.remote_ip or ""
+        if caller is None:
+            return Origin("", None, "none", address, self.request_id)
+        return Origin(
+            caller.user,
+            caller.user_id,
+            caller.via,
+            address,
+            self.request_id,
+            caller.credential_id,
+        )
+
+    @property
     def max_body_bytes(self) -> int:
         """The largest body that this route reads."""
         return SMALL_BODY_BYTES
@@ -122,19 +143,25 @@ class Resource(_Host):
         policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
         if policy is not None and not policy.is_public:
             self.principal = await self._find_principal(policy)
+            check_scope(policy, self.principal)
+            if policy.scope == "admin":
+                await self._check_administrator(self.principal)
         self._is_admitted = True
 
     async def _find_principal(self, policy: Policy) -> Principal:
         if self._credential is None:
             return await self.host_principal(policy)
         secret = self._credential.secret
-        principal = None if secret is None else self.platform.authenticate(secret)
-        if principal is None:
-            raise Unauthenticated(
-                "The key or token is not valid here: it is mistyped, revoked, expired, or belongs "
-                "to another server. Send exactly one."
-            )
-        return principal
+        if secret is None:
+            raise invalid_credential()
+        # Predictions alone go on for a while where the database is away.
+        known = self.platform.known(secret) if policy.scope == "predict" else None
+        return known or await self.platform.authenticate(secret)
+
+    async def _check_administrator(self, principal: Principal) -> None:
+        services = await self.platform.services()
+        if (await services.user(principal)).role != "admin":
+            raise PermissionDenied("This is for administrators: ask one of them.")
 
     def check_xsrf_cookie(self) -> None:
         """Skip the check only where the credential came in a header, and was not a cookie.
@@ -265,6 +292,7 @@ class Resource(_Host):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the one error body; ``kwargs`` is tornado's."""
         error = (kwargs.get("exc_info") or (None, None))[1]
+        self._note_refusal(error)
         self.set_header("Content-Type", "application/json")
         self.set_header("X-Request-Id", self.request_id)
         if not self._is_admitted:
@@ -280,3 +308,17 @@ class Resource(_Host):
             self.finish(error_body(error, self.request_id))
         else:
             self.finish(http_error_body(status_code, self.request_id))
+
+    def _note_refusal(self, error: BaseException | None) -> None:
+        """Hand to the audit log what an administrator wants to know of."""
+        facts: Facts = {}
+        if isinstance(error, Unauthenticated) and self._credential is not None:
+            # The public part of a key, so that its owner can be told; never the secret.
+            facts["key"] = key_id(self._credential.secret or "")
+        elif isinstance(error, PermissionDenied | ArtifactCorrupt):
+            facts["message"] = error.message
+        elif not (isinstance(error, HTTPError) and error.status_code == 403):
+            return
+        outcome = error.code if isinstance(error, MLServeError) else PermissionDenied.code
+        target = f"{self.request.method} {self.request.path}"
+        self.platform.audit.note(AuditEvent(self.origin, "request", target, outcome, facts))
