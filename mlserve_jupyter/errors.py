@@ -25,6 +25,9 @@ Nothing here knows HTTP; ``server/errors.py`` maps the classes to statuses in on
     │   ├── EnvironmentUnusable   the interpreter or a module is missing
     │   └── VerificationFailed    it answers otherwise than the notebook
     ├── ModelFailed               the model raised something unexpected
+    ├── TooManyRequests           over a limit that will have room again
+    │   ├── QuotaExceeded         of requests a minute
+    │   └── TooManyAttempts       of failures to sign in, or of registrations
     ├── Unavailable               try again
     │   ├── Overloaded            a queue is full
     │   ├── WorkerDied            the process that ran the model is gone
@@ -201,6 +204,36 @@ class ModelFailed(MLServeError):
     """The model raised something unexpected on input that fits its signature."""
 
     code = "model_failed"
+
+
+class TooManyRequests(MLServeError):
+    """Over a limit that will have room again.
+
+    Parameters
+    ----------
+    message
+        What happened and what to do next.
+    retry_after_s
+        Seconds after which a retry makes sense.
+    """
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(TooManyRequests):
+    """The caller's requests of this minute are used up."""
+
+    code = "quota_exceeded"
+
+
+class TooManyAttempts(TooManyRequests):
+    """Too many failures to sign in, or too many registrations."""
+
+    code = "too_many_attempts"
 
 
 class Unavailable(MLServeError):

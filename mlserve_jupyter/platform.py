@@ -23,6 +23,7 @@ from mlserve_jupyter.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from mlserve_jupyter.accounts.throttle import Throttles
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.deploy import Deployer
@@ -50,6 +51,9 @@ class Platform:
     ----------
     settings
         Everything that can be set.
+    n_processes
+        How many processes serve as one; each keeps to its share of a limit where they cannot count
+        together.
 
     Attributes
     ----------
@@ -57,8 +61,9 @@ class Platform:
         Takes refusals at any time, also before the database is opened.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, n_processes: int = 1) -> None:
         self.settings = settings
+        self._n_processes = n_processes
         self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
@@ -147,6 +152,7 @@ class Platform:
 
     async def _open(self) -> Services:
         storage = await asyncio.to_thread(_open_storage, self.settings)
+        from mlserve_jupyter.accounts.throttle import open_throttles
         from mlserve_jupyter.serving.deploy import Deployer
         from mlserve_jupyter.serving.keep_warm import KeepWarm
         from mlserve_jupyter.serving.predict import Predictor
@@ -172,6 +178,7 @@ class Platform:
             results=results,
             predictor=predictor,
             keep_warm=keep_warm,
+            throttles=open_throttles(self.settings, self._n_processes),
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
 
@@ -184,7 +191,7 @@ class Services:
     ----------
     engine, store, registry, log
         Synchronous; called in threads.
-    catalog, workers, results, predictor, keep_warm, deployer
+    catalog, workers, results, predictor, keep_warm, throttles, deployer
         Of the event loop; ``results`` is None where the result cache is off.
     """
 
@@ -197,6 +204,7 @@ class Services:
     results: ResultCache | None
     predictor: Predictor
     keep_warm: KeepWarm
+    throttles: Throttles
     deployer: Deployer
     _users: dict[str, User] = field(default_factory=dict)
     _writers: ThreadPoolExecutor = field(
@@ -236,6 +244,7 @@ class Services:
         if self.results is not None:
             await self.results.aclose()
         await self.catalog.aclose()
+        await self.throttles.aclose()
         await asyncio.to_thread(self.log.close)
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.engine.dispose)

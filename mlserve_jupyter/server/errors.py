@@ -19,6 +19,7 @@ STATUS: dict[type[errors.MLServeError], int] = {
     errors.DoesNotFit: 422,
     errors.DeployRefused: 422,
     errors.ArtifactCorrupt: 503,
+    errors.TooManyRequests: 429,
     errors.ModelFailed: 500,
     errors.Unavailable: 503,
     errors.SchemaUnknown: 503,
@@ -48,7 +49,12 @@ _MESSAGES_OF_HTTP_ERRORS = {
 
 def status_of(error: errors.MLServeError) -> int:
     """Return the HTTP status of an error."""
-    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+    return status_of_class(type(error))
+
+
+def status_of_class(kind: type[errors.MLServeError]) -> int:
+    """Return the HTTP status of the errors of a class."""
+    return next(STATUS[cls] for cls in kind.__mro__ if cls in STATUS)
 
 
 def error_body(error: errors.MLServeError, request_id: str) -> bytes:

@@ -1,0 +1,166 @@
+"""The throttles, counted in this process and in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+from mlserve_jupyter.accounts.throttle import (
+    ACCOUNT_LIMIT,
+    ADDRESS_LIMIT,
+    PAIR_LIMIT,
+    REGISTRATION_LIMIT,
+    RegistrationThrottle,
+    SignInThrottle,
+)
+from mlserve_jupyter.errors import StorageUnavailable, TooManyAttempts, Unauthenticated
+from tests.cache.redis_process import RedisProcess
+
+ACCOUNT = "ada@example.org"
+PATIENCE_S = 5.0
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    process = RedisProcess(tmp_path)
+    yield process
+    process.kill()
+
+
+async def fail(throttle: SignInThrottle, address: str, account: str = ACCOUNT) -> None:
+    with pytest.raises(Unauthenticated):
+        async with throttle.attempt(address, account):
+            raise Unauthenticated("wrong")
+
+
+async def succeed(throttle: SignInThrottle, address: str, account: str = ACCOUNT) -> None:
+    async with throttle.attempt(address, account):
+        pass
+
+
+async def is_refused(throttle: SignInThrottle, address: str, account: str = ACCOUNT) -> bool:
+    try:
+        await succeed(throttle, address, account)
+    except TooManyAttempts as error:
+        return 1 <= error.retry_after_s <= 900
+    return False
+
+
+def test_row_12_guessing_from_one_address_is_refused_before_the_password_is_checked() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        for _ in range(PAIR_LIMIT.amount):
+            await fail(throttle, "192.0.2.1")
+        assert await is_refused(throttle, "192.0.2.1")
+        assert not await is_refused(throttle, "192.0.2.2"), "others are let in"
+        assert not await is_refused(throttle, "192.0.2.1", "grace@example.org")
+
+    asyncio.run(check())
+
+
+def test_row_12_one_address_cannot_walk_through_accounts() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        for i in range(ADDRESS_LIMIT.amount):
+            await fail(throttle, "192.0.2.1", f"{i}@example.org")
+        assert await is_refused(throttle, "192.0.2.1", "another@example.org")
+
+    asyncio.run(check())
+
+
+def test_row_12_guessing_from_many_addresses_is_refused_and_the_owner_comes_in() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        await succeed(throttle, "198.51.100.7")
+        for i in range(ACCOUNT_LIMIT.amount):
+            await fail(throttle, f"192.0.2.{i}")
+        assert await is_refused(throttle, "192.0.2.200")
+        assert not await is_refused(throttle, "198.51.100.7"), "from where the owner has been"
+
+    asyncio.run(check())
+
+
+def test_row_12_many_attempts_at_once_are_not_all_let_in() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        begun = 0
+
+        async def guess() -> None:
+            nonlocal begun
+            async with throttle.attempt("192.0.2.1", ACCOUNT):
+                begun += 1
+                await asyncio.sleep(0.01)
+                raise Unauthenticated("wrong")
+
+        results = await asyncio.gather(*(guess() for _ in range(100)), return_exceptions=True)
+        assert begun == PAIR_LIMIT.amount
+        assert sum(isinstance(result, TooManyAttempts) for result in results) == 100 - begun
+
+    asyncio.run(check())
+
+
+def test_addresses_of_one_ipv6_subscriber_are_one() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        for i in range(PAIR_LIMIT.amount):
+            await fail(throttle, f"2001:db8:0:1::{i:x}")
+        assert await is_refused(throttle, "2001:db8:0:1:ffff::1")
+        assert not await is_refused(throttle, "2001:db8:0:2::1")
+
+    asyncio.run(check())
+
+
+def test_what_is_not_about_the_password_counts_as_no_failure() -> None:
+    async def check() -> None:
+        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        for _ in range(2 * PAIR_LIMIT.amount):
+            with pytest.raises(StorageUnavailable):
+                async with throttle.attempt("192.0.2.1", ACCOUNT):
+                    raise StorageUnavailable("away")
+            await succeed(throttle, "192.0.2.1")
+        assert not await is_refused(throttle, "192.0.2.1")
+
+    asyncio.run(check())
+
+
+def test_registrations_from_one_address_are_bounded() -> None:
+    async def check() -> None:
+        throttle = RegistrationThrottle(AttemptCounters("", 1, 1))
+        for _ in range(REGISTRATION_LIMIT.amount):
+            await throttle.check("192.0.2.1")
+        with pytest.raises(TooManyAttempts):
+            await throttle.check("192.0.2.1")
+        await throttle.check("192.0.2.2")
+
+    asyncio.run(check())
+
+
+def test_servers_on_one_redis_count_together(redis: RedisProcess) -> None:
+    async def check() -> None:
+        counters = [AttemptCounters(redis.url, PATIENCE_S, 1) for _ in range(2)]
+        one, other = (SignInThrottle(each) for each in counters)
+        for _ in range(PAIR_LIMIT.amount):
+            await fail(one, "192.0.2.1")
+        assert await is_refused(other, "192.0.2.1")
+        for each in counters:
+            await each.aclose()
+
+    asyncio.run(check())
+
+
+def test_row_12_without_redis_each_process_keeps_to_its_share(redis: RedisProcess) -> None:
+    async def check() -> None:
+        counters = AttemptCounters(redis.url, PATIENCE_S, 2)
+        throttle = SignInThrottle(counters)
+        await fail(throttle, "192.0.2.1")
+        redis.kill()
+        for _ in range(PAIR_LIMIT.amount // 2):
+            await fail(throttle, "192.0.2.1")
+        assert await is_refused(throttle, "192.0.2.1")
+        await counters.aclose()
+
+    asyncio.run(check())
