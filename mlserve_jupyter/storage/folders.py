@@ -7,15 +7,17 @@ a process id, it cannot be mistaken for that of a later process, or of another c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlserve_jupyter.errors import StorageFull, StorageUnavailable
+from mlserve_jupyter.errors import SettingsInvalid, StorageFull, StorageUnavailable
 
 
 def make_private_folder(folder: Path) -> None:
@@ -33,6 +35,53 @@ def make_private_folder(folder: Path) -> None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o777 != 0o700:
             folder.chmod(0o700)
+
+
+def read_or_make_private_file(path: Path, make: Callable[[], str]) -> str:
+    """Return the one line of a secret's file; the first call of any process makes it.
+
+    Parameters
+    ----------
+    path
+        Its folder is made with mode 0700 if need be.
+    make
+        Returns what a new file is to hold, in ASCII.
+
+    Raises
+    ------
+    SettingsInvalid
+        If others may read the file.
+    StorageUnavailable, StorageFull
+        If it cannot be read or written.
+    """
+    make_private_folder(path.parent)
+    with disk_errors(path):
+        if not path.exists():
+            _write_first(path, make())
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+        mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise SettingsInvalid(
+            f"{path} may be read by others (mode {mode:o}): remove it, so that a new one is made; "
+            "or run `chmod 600` on it, if you are sure that nobody has read it."
+        )
+    return text
+
+
+def _write_first(path: Path, line: str) -> None:
+    """Write a file in one step; where another process was first, its file stays."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(fd)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    sync_folder(path.parent)
 
 
 @contextmanager

@@ -1,0 +1,66 @@
+"""The secret that signs tokens: from the environment, or made at first start in the data folder.
+
+Servers that share a database and should accept each other's tokens need the same one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from mlserve_jupyter.errors import SettingsInvalid
+from mlserve_jupyter.storage.folders import read_or_make_private_file
+
+SECRET_VARIABLE = "MLSERVE_JWT_SECRET"
+SECRET_FILE = "mlserve-jwt.secret"
+
+MIN_BYTES = 32
+"""RFC 7518, 3.2: a key of HS256 is at least as long as its hash."""
+
+_MIN_DISTINCT = 8
+"""32 random hexadecimal digits have fewer less than once in a million times."""
+
+_PLACEHOLDERS = ("change", "example", "password", "replace", "secret", "your")
+
+
+def read_or_make_token_secret(data_dir: Path) -> bytes:
+    """Return the secret; the first call makes one where the environment has none.
+
+    Parameters
+    ----------
+    data_dir
+        Where the file lies; made with mode 0700 if need be.
+
+    Raises
+    ------
+    SettingsInvalid
+        If it could be guessed, or others may read the file.
+    StorageUnavailable, StorageFull
+        If the file cannot be read or written.
+    """
+    given = os.environ.get(SECRET_VARIABLE)
+    if given is not None:
+        return _checked(given, f"The environment variable {SECRET_VARIABLE}")
+    path = data_dir / SECRET_FILE
+    return _checked(read_or_make_private_file(path, _new_secret), str(path))
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(48)
+
+
+def _checked(text: str, source: str) -> bytes:
+    """Return the secret, if it is not one that a program could guess; never repeat it."""
+    secret = text.strip()
+    advice = "make one with `python -c 'import secrets; print(secrets.token_urlsafe(48))'`."
+    n_bytes = len(os.fsencode(secret))
+    if n_bytes < MIN_BYTES:
+        raise SettingsInvalid(
+            f"{source} holds a secret of {n_bytes} bytes, and tokens need {MIN_BYTES}: {advice}"
+        )
+    is_periodic = secret in (secret + secret)[1:-1]
+    is_placeholder = any(word in secret.lower() for word in _PLACEHOLDERS)
+    if is_periodic or is_placeholder or len(set(secret)) < _MIN_DISTINCT:
+        raise SettingsInvalid(f"{source} holds a secret that could be guessed: {advice}")
+    return os.fsencode(secret)
