@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
-from mlserve_jupyter.accounts.keys import KeyRecord, key_id, make_key, matches
+from mlserve_jupyter.accounts.credentials import Credentials
+from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import StorageUnavailable, Unavailable
 from mlserve_jupyter.settings import Settings
@@ -23,6 +24,7 @@ from mlserve_jupyter.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from mlserve_jupyter.accounts.credential_store import CredentialStore
     from mlserve_jupyter.accounts.throttle import Throttles
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.result_cache import ResultCache
     from mlserve_jupyter.serving.workers import WorkerPool
     from mlserve_jupyter.storage.blobs import ArtifactStore
-    from mlserve_jupyter.storage.users import User
+    from mlserve_jupyter.storage.users import Role, User
 
 T = TypeVar("T")
 
 MAX_WRITERS = 4
 """Threads that change the registry; a database takes one writer after the other anyway."""
+
+MAX_USERS_KNOWN = 50_000
+"""Callers whose users are kept in memory."""
 
 READY_TIMEOUT_S = 3.0
 """A database that takes longer than this to say its epoch is not ready."""
@@ -59,6 +64,8 @@ class Platform:
     ----------
     audit
         Takes refusals at any time, also before the database is opened.
+    credentials
+        Whom keys and tokens prove callers to be.
     """
 
     def __init__(self, settings: Settings, n_processes: int = 1) -> None:
@@ -67,28 +74,34 @@ class Platform:
         self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
-        self._keys: dict[str, tuple[KeyRecord, Principal]] = {}
+        self.credentials = Credentials(self._credential_store)
         self._probe: asyncio.Task[None] | None = None
         self.is_draining = False
 
-    def make_kernel_key(self) -> str:
+    def make_kernel_key(self, role: Role) -> str:
         """Make the key with which this server's kernels act for the notebook's owner."""
         key, record = make_key()
-        self.accept_key(record, Principal(self.settings.owner, "kernel"))
+        self.credentials.accept(record, Principal(self.settings.owner, "kernel", role=role))
         return key
 
-    def accept_key(self, record: KeyRecord, principal: Principal) -> None:
-        """Let whoever has this key in, as ``principal``."""
-        self._keys[record.key_id] = record, principal
+    def known(self, secret: str) -> Principal | None:
+        """Return whom a key or token proves, from memory and for a prediction; None says nothing.
 
-    def forget_keys(self) -> None:
-        """Let nobody in any more."""
-        self._keys.clear()
+        See :meth:`mlserve_jupyter.accounts.credentials.Credentials.known`.
+        """
+        return self.credentials.known(secret)
 
-    def authenticate(self, secret: str) -> Principal | None:
-        """Return whom a key proves the caller to be, or None."""
-        found = self._keys.get(key_id(secret) or "")
-        return found[1] if found is not None and matches(secret, found[0]) else None
+    async def authenticate(self, secret: str) -> Principal:
+        """Return whom a key or token proves.
+
+        Raises
+        ------
+        Unauthenticated
+            Nobody.
+        Overloaded, StorageUnavailable
+            The database cannot be asked.
+        """
+        return await self.credentials.authenticate(secret)
 
     async def services(self) -> Services:
         """Return the open services; the first call opens them.
@@ -142,10 +155,14 @@ class Platform:
         await asyncio.to_thread(services.registry.check_database)
         services.log.check_space()
 
+    async def _credential_store(self) -> CredentialStore:
+        return (await self.services()).credential_store
+
     async def aclose(self) -> None:
         """Write what the log still holds, and end all processes and connections."""
         async with self._opening:
             services, self._services = self._services, None
+        await self.credentials.aclose()
         await asyncio.to_thread(self.audit.close)
         if services is not None:
             await services.aclose()
@@ -168,8 +185,10 @@ class Platform:
         # What is here now stays: the collector need not walk through all of Jupyter again and
         # again while requests make garbage.
         gc.freeze()
-        return Services(
+        services = Services(
             engine=storage.engine,
+            credentials=self.credentials,
+            credential_store=storage.credential_store,
             store=storage.store,
             registry=storage.registry,
             catalog=storage.catalog,
@@ -181,6 +200,9 @@ class Platform:
             throttles=open_throttles(self.settings, self._n_processes),
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
+        self.credentials.when_changed(services.forget_users)
+        self.credentials.start()
+        return services
 
 
 @dataclass(frozen=True)
@@ -189,13 +211,15 @@ class Services:
 
     Attributes
     ----------
-    engine, store, registry, log
+    engine, store, registry, log, credential_store
         Synchronous; called in threads.
-    catalog, workers, results, predictor, keep_warm, throttles, deployer
+    credentials, catalog, workers, results, predictor, keep_warm, throttles, deployer
         Of the event loop; ``results`` is None where the result cache is off.
     """
 
     engine: Engine
+    credentials: Credentials
+    credential_store: CredentialStore
     store: ArtifactStore
     registry: Registry
     catalog: LiveCatalog
@@ -206,20 +230,32 @@ class Services:
     keep_warm: KeepWarm
     throttles: Throttles
     deployer: Deployer
-    _users: dict[str, User] = field(default_factory=dict)
+    _users: dict[Principal, User] = field(default_factory=dict)
     _writers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
     )
 
     async def user(self, principal: Principal) -> User:
-        """Return the platform user that a caller is."""
-        found = self._users.get(principal.user)
-        if found is None:
-            from mlserve_jupyter.accounts.owners import ensure_user
+        """Return the platform user that a caller is.
 
-            found = await self._write(ensure_user, self.engine, principal.user)
-            self._users[principal.user] = found
+        Raises
+        ------
+        PermissionDenied
+            An administrator has disabled the user.
+        """
+        found = self._users.get(principal)
+        if found is None:
+            from mlserve_jupyter.accounts.owners import user_of
+
+            found = await self._write(user_of, self.engine, principal)
+            if len(self._users) >= MAX_USERS_KNOWN:
+                self._users.clear()
+            self._users[principal] = found
         return found
+
+    def forget_users(self) -> None:
+        """Ask the database again who callers are."""
+        self._users.clear()
 
     async def change(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call a method of the registry that writes, and see the result at once.
@@ -228,6 +264,16 @@ class Services:
         """
         result = await self._write(change, *arguments, **options)
         await self.catalog.refresh()
+        return result
+
+    async def change_access(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call what changes somebody's access and raises the epoch of the accounts.
+
+        When this returns, this process acts on it already. The arguments are those of ``change``,
+        hence ``Any``.
+        """
+        result = await self._write(change, *arguments, **options)
+        await self.credentials.changed()
         return result
 
     async def _write(self, write: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -253,6 +299,7 @@ class Services:
 @dataclass(frozen=True)
 class _Storage:
     engine: Engine
+    credential_store: CredentialStore
     store: ArtifactStore
     registry: Registry
     catalog: LiveCatalog
@@ -261,6 +308,7 @@ class _Storage:
 
 def _open_storage(settings: Settings) -> _Storage:
     """Open the database and read the registry; runs in a thread, since it imports and waits."""
+    from mlserve_jupyter.accounts.credential_store import CredentialStore
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
@@ -275,7 +323,7 @@ def _open_storage(settings: Settings) -> _Storage:
     registry.sweep()
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
     log = PredictionLog(engine, settings, settings.data_dir / "log")
-    return _Storage(engine, store, registry, catalog, log)
+    return _Storage(engine, CredentialStore(engine), store, registry, catalog, log)
 
 
 def _open_results(settings: Settings) -> ResultCache | None:

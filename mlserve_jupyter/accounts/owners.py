@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.errors import PermissionDenied
 from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import users
-from mlserve_jupyter.storage.users import User
+from mlserve_jupyter.storage.users import Role, User
 
 
-def ensure_user(engine: Engine, name: str) -> User:
-    """Return the user called ``name``, who is made with role ``user`` if need be.
+def user_of(engine: Engine, principal: Principal) -> User:
+    """Return the user that a caller is, with what the credential is limited to.
+
+    Raises
+    ------
+    PermissionDenied
+        The user is disabled.
+    StorageUnavailable, StorageFull
+        The database does not answer, or has no space left.
+    """
+    if principal.user_id is None:
+        user = ensure_user(engine, principal.user, principal.role)
+    else:  # active, or the credential would prove nothing
+        user = User(principal.user_id, principal.user, principal.role)
+    return replace(user, model_ids=principal.model_ids)
+
+
+def ensure_user(engine: Engine, name: str, role: Role = "user") -> User:
+    """Return the user called ``name``, who is made with this role if need be.
+
+    A user without a password whom the host calls an administrator becomes one.
 
     Raises
     ------
     InvalidName
         ``name`` cannot name a user.
+    PermissionDenied
+        The user is disabled.
     StorageUnavailable, StorageFull
         The database does not answer, or has no space left.
     """
     check_name(name)
     with reading(engine) as connection:
         user = _find(connection, name)
-    if user is not None:
+    if user is not None and (user.role == "admin" or role == "user"):
         return user
+    if user is not None:
+        with writing(engine) as connection:
+            connection.execute(
+                users.update()
+                .where(users.c.id == user.id, users.c.hashed_password.is_(None))
+                .values(role=role)
+            )
+            found = _find(connection, name)
+            assert found is not None
+            return found
     try:
         with writing(engine) as connection:
             connection.execute(
                 users.insert().values(
                     id=new_id(),
                     name=name,
-                    role="user",
+                    role=role,
                     is_active=True,
                     token_epoch=0,
                     created_at=datetime.now(timezone.utc),
@@ -52,6 +86,12 @@ def ensure_user(engine: Engine, name: str) -> User:
 
 def _find(connection: Connection, name: str) -> User | None:
     row = connection.execute(
-        sa.select(users.c.id, users.c.name, users.c.role).where(users.c.name == name)
+        sa.select(users.c.id, users.c.name, users.c.role, users.c.is_active).where(
+            users.c.name == name
+        )
     ).one_or_none()
-    return None if row is None else User(id=row.id, name=row.name, role=row.role)
+    if row is None:
+        return None
+    if not row.is_active:
+        raise PermissionDenied(f"The user {name!r} is disabled: ask an administrator.")
+    return User(id=row.id, name=row.name, role=row.role)

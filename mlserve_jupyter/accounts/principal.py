@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlserve_jupyter.storage.users import Role
+
 Scope = Literal["predict", "read", "deploy", "admin"]
 
 ALL_SCOPES: frozenset[Scope] = frozenset(("predict", "read", "deploy", "admin"))
@@ -25,6 +27,9 @@ class Principal:
     user_id
         Of a user whom the credential itself names; None where the user is made at the first
         request, as for Jupyter's identities.
+    role
+        Of the user. A user who is made at the first request gets it, and an administrator by
+        Jupyter's word is one whatever the database says; any other role is the database's.
     scopes
         What the credential may be used for; what the user may do is asked besides.
     model_ids
@@ -32,16 +37,17 @@ class Principal:
     credential_id
         Of the API key, or of the family of tokens; empty for the others.
     rate_limit
-        Requests a minute; 0 for no limit.
+        Requests a minute; 0 for no limit, None for what the settings say.
     """
 
     user: str
     via: Literal["jupyter", "kernel", "host", "key", "token"]
     user_id: str | None = None
+    role: Role = "user"
     scopes: frozenset[Scope] = ALL_SCOPES
     model_ids: frozenset[str] | None = None
     credential_id: str = ""
-    rate_limit: int = 0
+    rate_limit: int | None = 0
 
     def __str__(self) -> str:
         """Show the caller as the prediction log does."""

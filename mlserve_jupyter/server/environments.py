@@ -30,7 +30,7 @@ class EnvironmentsResource(Resource):
         body=WarmEnvironment,
         answers={202: DescribeWarming},
     )
-    @requires("write", MODELS)
+    @requires("write", MODELS, scope="deploy")
     async def post(self) -> None:
         """Start an environment's supervisor in the background."""
         wanted = self.decode_body(WarmEnvironment)

@@ -48,7 +48,9 @@ class MLServeHandler(APIHandler):
                 f"Jupyter's authorizer does not let you {policy.action} {policy.resource}."
             )
         configured = self.settings["mlserve_platform"].settings.owner
-        return Principal(owner_name(self.identity_provider, user.username, configured), "jupyter")
+        provider = self.identity_provider
+        name = owner_name(provider, user.username, configured)
+        return Principal(name, "jupyter", role=role_of(provider, user))
 
 
 class MLServeApp(SettingsTraits, ExtensionApp):
@@ -93,7 +95,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
         self._connection_file = ConnectionFile(
             Path(jupyter_runtime_dir()),
             url=url_path_join(_loopback_url(serverapp), "mlserve/"),
-            key=self._platform.make_kernel_key(),
+            key=self._platform.make_kernel_key(kernel_role(serverapp.identity_provider)),
             root_dir=serverapp.root_dir,
             has_token=bool(serverapp.identity_provider.token),
         )

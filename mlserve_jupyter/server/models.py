@@ -110,7 +110,7 @@ class ModelsResource(_ModelResource):
             await self._upload.write(chunk)
 
     @documented(summary="List models", query=PageQuery, answers={200: ListModels})
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self) -> None:
         """List the caller's models."""
         services = await self.platform.services()
@@ -136,7 +136,7 @@ class ModelsResource(_ModelResource):
             UnsupportedMediaType,
         ),
     )
-    @requires("write", MODELS)
+    @requires("write", MODELS, scope="deploy")
     async def post(self) -> None:
         """Deploy: verify what was uploaded, then publish it."""
         assert self._upload is not None
@@ -178,7 +178,7 @@ class ModelResource(_ModelResource):
     """``api/v1/models/{model}``."""
 
     @documented(summary="Describe a model", answers={200: DescribeModel}, errors=(ModelNotFound,))
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self, model: str) -> None:
         """Describe a model."""
         services = await self.platform.services()
@@ -193,7 +193,7 @@ class ModelResource(_ModelResource):
         answers={200: DescribeModel},
         errors=(ModelNotFound,),
     )
-    @requires("write", MODELS)
+    @requires("write", MODELS, scope="deploy")
     async def patch(self, model: str) -> None:
         """Change a model's description."""
         changes = self.decode_body(UpdateModel)
@@ -204,7 +204,7 @@ class ModelResource(_ModelResource):
         await self.get(model)
 
     @documented(summary="Delete a model", answers={204: None}, errors=(Conflict, ModelNotFound))
-    @requires("write", MODELS)
+    @requires("write", MODELS, scope="deploy")
     async def delete(self, model: str) -> None:
         """Delete a model whose versions are all archived, with its artifacts."""
         services = await self.platform.services()
@@ -228,7 +228,7 @@ class VersionsResource(_ModelResource):
         answers={200: ListVersions},
         errors=(ModelNotFound,),
     )
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self, model: str) -> None:
         """List a model's versions, newest first."""
         services = await self.platform.services()
@@ -249,7 +249,7 @@ class VersionResource(_ModelResource):
     """``api/v1/models/{model}/versions/{n}``."""
 
     @documented(summary="Describe a version", answers={200: DescribeVersion}, errors=(NotFound,))
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self, model: str, version: str) -> None:
         """Describe a version."""
         services = await self.platform.services()
@@ -264,7 +264,7 @@ class VersionResource(_ModelResource):
         answers={200: DescribeVersion},
         errors=(Conflict, NotFound),
     )
-    @requires("write", MODELS)
+    @requires("write", MODELS, scope="deploy")
     async def patch(self, model: str, version: str) -> None:
         """Change a version's status or note."""
         changes = self.decode_body(UpdateVersion)
@@ -286,7 +286,7 @@ class ArtifactResource(_ModelResource):
         answers={200: {"application/octet-stream": bytes}},
         errors=(ArtifactCorrupt, NotFound),
     )
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self, model: str, version: str) -> None:
         """Send the artifact's bytes as they were deployed."""
         services = await self.platform.services()

@@ -82,7 +82,7 @@ class PredictResource(Resource):
             DeadlineExceeded,
         ),
     )
-    @requires("execute", PREDICTIONS)
+    @requires("execute", PREDICTIONS, scope="predict")
     async def post(self, model: str) -> None:
         """Answer with ``{predictions, model, version, request_id, cached}``."""
         self.check_query_arguments("version", "method")

@@ -34,7 +34,7 @@ class PredictionsResource(Resource):
         answers={200: ListPredictions},
         errors=(ModelNotFound,),
     )
-    @requires("read", MODELS)
+    @requires("read", MODELS, scope="read")
     async def get(self, model: str) -> None:
         """List calls, newest first, with all that were answered before this request."""
         services = await self.platform.services()

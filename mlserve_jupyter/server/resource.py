@@ -20,8 +20,8 @@ from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, RequestHandler
 
 from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
-from mlserve_jupyter.accounts.keys import key_id
 from mlserve_jupyter.accounts.credentials import invalid_credential
+from mlserve_jupyter.accounts.keys import key_id
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.errors import (

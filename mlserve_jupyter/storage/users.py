@@ -20,8 +20,11 @@ class User:
         Unique; the part before ``~`` in ``owner~name``.
     role
         ``user`` or ``admin``.
+    model_ids
+        The models that the credential with which the user calls is limited to; None for all.
     """
 
     id: str
     name: str
     role: Role
+    model_ids: frozenset[str] | None = None

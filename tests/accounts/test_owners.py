@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.accounts.owners import ensure_user
-from mlserve_jupyter.errors import InvalidName
+from mlserve_jupyter.errors import InvalidName, PermissionDenied
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import users
 from tests.storage.databases import opened, processes, settings_in
 
@@ -36,6 +36,28 @@ def test_the_owner_is_made_once_without_email_or_password(engine: Engine) -> Non
 
 def test_several_users_without_an_email_may_be_there(engine: Engine) -> None:
     assert ensure_user(engine, "ann").id != ensure_user(engine, "bob").id
+
+
+def test_whom_the_host_calls_an_administrator_becomes_one_unless_there_is_a_password(
+    engine: Engine,
+) -> None:
+    for name, password, role in (("owner", None, "admin"), ("ann", "$2b$12$", "user")):
+        made = ensure_user(engine, name)
+        with writing(engine) as connection:
+            connection.execute(
+                users.update().where(users.c.id == made.id).values(hashed_password=password)
+            )
+        assert ensure_user(engine, name, "admin").role == role
+        assert ensure_user(engine, name, "user").role == role
+
+
+def test_a_user_who_is_disabled_is_let_in_by_no_host(engine: Engine) -> None:
+    made = ensure_user(engine, "ann")
+    with writing(engine) as connection:
+        connection.execute(users.update().where(users.c.id == made.id).values(is_active=False))
+    for role in ("user", "admin"):
+        with pytest.raises(PermissionDenied, match="disabled"):
+            ensure_user(engine, "ann", role)
 
 
 @pytest.mark.parametrize("name", ["", "Ann", "a b", "../ann", "a~b"])

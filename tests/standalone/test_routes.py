@@ -176,7 +176,7 @@ def test_the_access_log_has_a_json_line_a_request_and_no_secret(
     assert line["path"] == "/mlserve/api/v1/models/sums/versions/3"
     assert (line["method"], line["status"]) == ("GET", 404)
     assert (line["model"], line["version"]) == ("sums", 3)
-    assert line["principal"] == "owner (key)"
+    assert line["principal"] == "owner (host)"
     assert line["ms"] > 0
     assert line["bytes"] > 0
     assert b"hidden-token" not in content

@@ -176,11 +176,12 @@ class ServerProcess:
         self._options = options
         self._host_names.allow(options.allowed_hosts)
         self._platform.apply(options.settings)
-        self._platform.forget_keys()
+        self._platform.credentials.forget_own()
         self._accept(orders.key)
 
     def _accept(self, key: KeyRecord) -> None:
-        self._platform.accept_key(key, Principal(self._options.settings.owner, "host"))
+        operator = Principal(self._options.settings.owner, "host", role="admin")
+        self._platform.credentials.accept(key, operator)
 
 
 async def _read_size(reader: asyncio.StreamReader) -> int:
