@@ -16,9 +16,11 @@ Nothing here knows HTTP; ``server/errors.py`` maps the classes to statuses in on
     ├── Conflict                  the state of the thing forbids it
     ├── TooLarge                  over a stated limit
     ├── UnsupportedMediaType
-    ├── DoesNotFit                well-formed, and not what the model takes
+    ├── DoesNotFit                well-formed, and not what is taken
     │   ├── SignatureMismatch     a value, a column or a shape
-    │   └── InputRejected         the model itself refused the input
+    │   ├── InputRejected         the model itself refused the input
+    │   ├── PasswordRejected      one that is too short, too long or too well known
+    │   └── EmailRejected         what is no address
     ├── DeployRefused             an artifact that cannot be served
     │   ├── ArtifactRejected      its bytes, its size or its format
     │   ├── ArtifactCorrupt       its bytes are not those that were deployed
@@ -168,6 +170,18 @@ class InputRejected(DoesNotFit):
     """The model itself raised a ``ValueError`` or ``TypeError`` on this input."""
 
     code = "input_rejected"
+
+
+class PasswordRejected(DoesNotFit):
+    """A password that will not do."""
+
+    code = "password_rejected"
+
+
+class EmailRejected(DoesNotFit):
+    """An email that is no address."""
+
+    code = "email_rejected"
 
 
 class DeployRefused(MLServeError):
