@@ -111,7 +111,6 @@ async def median_us(services: Services, name: str, n_bodies: int) -> float:
             method=None,
             body=msgspec.json.encode({"instances": [row]}),
             content_type="application/json",
-            is_owner=True,
         )
         started = time.perf_counter()
         await services.predictor.predict(request)

@@ -31,7 +31,9 @@ def user_of(engine: Engine, principal: Principal) -> User:
     if principal.user_id is None:
         user = ensure_user(engine, principal.user, principal.role)
     else:  # active, or the credential would prove nothing
-        user = User(principal.user_id, principal.user, principal.role)
+        # An administrator's key is an administrator only where it was made to be one.
+        role = principal.role if "admin" in principal.scopes else "user"
+        user = User(principal.user_id, principal.user, role)
     return replace(user, model_ids=principal.model_ids)
 
 

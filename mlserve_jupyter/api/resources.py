@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -12,6 +12,10 @@ from mlserve_jupyter.api.manifest import Environment, Provenance
 from mlserve_jupyter.api.signature import Signature
 
 Status = Literal["active", "deprecated", "archived"]
+Visibility = Literal["private", "shared", "public"]
+ListScope = Literal["own", "shared", "public", "all"]
+
+MAX_SHARES = 200
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +144,13 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
         Time of the last prediction that has reached the log, in UTC; None if there was none.
     n_predictions
         Calls in the log.
+    visibility
+        ``private`` to its owner, ``shared`` with named users, or ``public`` to all who are signed
+        in.
+    shared_with
+        Names of users; empty for those who may not change the model.
+    may_change
+        Whether the caller may change it: its owner may, and administrators.
     """
 
     id: str
@@ -153,6 +164,9 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
     predict_path: str
     last_called_at: datetime | None
     n_predictions: int
+    visibility: Visibility = "private"
+    shared_with: list[str] = []
+    may_change: bool = True
 
 
 class ListModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,9 +193,21 @@ class DescribeDeploy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``PATCH models/{model}`` may change."""
+    """What ``PATCH models/{model}`` may change.
+
+    Attributes
+    ----------
+    visibility
+        Any but ``shared`` ends what the model was shared by.
+    shared_with
+        All the names of users with whom it is shared from now on, with ``"visibility": "shared"``.
+    """
 
     description: str | msgspec.UnsetType = msgspec.UNSET
+    visibility: Visibility | msgspec.UnsetType = msgspec.UNSET
+    shared_with: Annotated[list[str], msgspec.Meta(max_length=MAX_SHARES)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 class UpdateVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

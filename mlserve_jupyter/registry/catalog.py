@@ -6,24 +6,38 @@ Immutable and free of input and output, so that the path of a prediction can use
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from mlserve_jupyter.api.manifest import Environment, Provenance
-from mlserve_jupyter.api.resources import DescribeModel, DescribeVersion, Status, Verification
+from mlserve_jupyter.api.resources import (
+    DescribeModel,
+    DescribeVersion,
+    ListScope,
+    Status,
+    Verification,
+    Visibility,
+)
 from mlserve_jupyter.api.signature import Signature
-from mlserve_jupyter.errors import ModelNotFound, VersionNotFound
+from mlserve_jupyter.errors import ModelNotFound, PermissionDenied
+from mlserve_jupyter.registry.not_found import (
+    model_not_found,
+    none_active,
+    version_archived,
+    version_not_found,
+)
 from mlserve_jupyter.storage.paging import Page, check_limit, decode_cursor, encode_cursor
 from mlserve_jupyter.storage.users import User
 
 ExtraColumns = Literal["refuse", "drop"]
-
-_MAX_COMPARED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +94,24 @@ class ServedVersion:
         """Methods that gave other answers when they were called twice."""
         return tuple(self.verification.not_deterministic)
 
-    def describe(self, predict_path: str) -> DescribeVersion:
-        """Return the wire form; ``predict_path`` is the server's path of the predict route."""
+    def is_managed_by(self, caller: User) -> bool:
+        """Whether the caller may see all of it, what it raises among that."""
+        return self.owner_id == caller.id or caller.role == "admin"
+
+    def describe(self, predict_path: str, *, in_full: bool = True) -> DescribeVersion:
+        """Return the wire form.
+
+        Parameters
+        ----------
+        predict_path
+            The server's path of the predict route.
+        in_full
+            False for those who may call it and no more: without paths of the owner's machine.
+        """
+        environment, provenance = self.environment, self.provenance
+        if not in_full:
+            environment = replace(environment, interpreter="")
+            provenance = replace(provenance, notebook=None, kernel_id=None, source=None)
         return DescribeVersion(
             id=self.id,
             model=self.model,
@@ -93,8 +123,8 @@ class ServedVersion:
             method=self.method,
             methods=list(self.methods),
             signature=self.signature,
-            environment=self.environment,
-            provenance=self.provenance,
+            environment=environment,
+            provenance=provenance,
             runtime=self.runtime,
             extra_columns=self.extra_columns,
             verification=self.verification,
@@ -112,6 +142,11 @@ class CatalogModel:
     ----------
     versions
         By number, from the newest to the oldest; archived ones too.
+    visibility
+        ``private`` (to its owner), ``shared`` (with named users) or ``public`` (to all who are
+        signed in). Administrators see every model.
+    shared_with
+        Names of users by their id; of weight where the visibility is ``shared``.
     """
 
     id: str
@@ -122,6 +157,22 @@ class CatalogModel:
     created_at: datetime
     updated_at: datetime
     versions: dict[int, ServedVersion]
+    visibility: Visibility = "private"
+    shared_with: Mapping[str, str] = field(default_factory=dict)
+
+    def is_managed_by(self, caller: User) -> bool:
+        """Whether the caller may change it, and see all of it: its owner, and administrators."""
+        return self.owner_id == caller.id or caller.role == "admin"
+
+    def is_visible_to(self, caller: User) -> bool:
+        """Whether the caller may call it, and read what it is."""
+        if self.visibility == "public" or self.is_managed_by(caller):
+            return True
+        return self.visibility == "shared" and caller.id in self.shared_with
+
+    def reference_for(self, caller: User) -> str:
+        """Return how the caller names it: its name alone is that of an own model."""
+        return self.name if self.owner_id == caller.id else f"{self.owner}~{self.name}"
 
     @property
     def default(self) -> ServedVersion | None:
@@ -138,11 +189,7 @@ class CatalogModel:
         """
         served = self.versions.get(version)
         if served is None:
-            raise VersionNotFound(
-                f"Model {self.name!r} has no version {version}: call {_available(self)}.",
-                model=self.name,
-                version=version,
-            )
+            raise version_not_found(self, version)
         return served
 
     def list_versions(self, limit: int = 100, cursor: str | None = None) -> Page[ServedVersion]:
@@ -162,7 +209,12 @@ class CatalogModel:
         return Page(tuple(rest[:limit]), next_cursor)
 
     def describe(
-        self, predict_path: str, last_called_at: datetime | None = None, n_predictions: int = 0
+        self,
+        predict_path: str,
+        last_called_at: datetime | None = None,
+        n_predictions: int = 0,
+        *,
+        in_full: bool = True,
     ) -> DescribeModel:
         """Return the wire form.
 
@@ -172,6 +224,9 @@ class CatalogModel:
             The server's path of the predict route.
         last_called_at, n_predictions
             From ``PredictionLog.last_calls``.
+        in_full
+            False for those who may call it and no more: with whom else it is shared is not theirs
+            to know.
         """
         default = self.default
         return DescribeModel(
@@ -186,13 +241,18 @@ class CatalogModel:
             predict_path=predict_path,
             last_called_at=last_called_at,
             n_predictions=n_predictions,
+            visibility=self.visibility,
+            shared_with=sorted(self.shared_with.values()) if in_full else [],
+            may_change=in_full,
         )
 
 
 class Catalog:
     """All models at one epoch of the registry.
 
-    A model belongs to its owner alone: for anyone else it is not there.
+    A model that its caller may not see is not there: nothing that is raised says otherwise. A name
+    alone is that of a model of the caller's own, so that nobody can put a model of the same name in
+    its place; those of others are ``owner~name``.
 
     Parameters
     ----------
@@ -200,15 +260,27 @@ class Catalog:
         In any order.
     epoch
         The registry's epoch at which they were read.
+    approved
+        sha256 of the artifacts that an administrator has approved, though they can run code.
     """
 
-    def __init__(self, models: Iterable[CatalogModel], epoch: int) -> None:
+    def __init__(
+        self,
+        models: Iterable[CatalogModel],
+        epoch: int,
+        approved: frozenset[str] = frozenset(),
+    ) -> None:
         self.epoch = epoch
+        self.approved = approved
         self._by_id: dict[str, CatalogModel] = {}
         self._by_owner: dict[str, dict[str, CatalogModel]] = {}
-        for model in sorted(models, key=lambda model: model.name):
+        self._by_owner_name: dict[str, dict[str, CatalogModel]] = {}
+        self._in_order = sorted(models, key=_position)
+        for model in self._in_order:
             self._by_id[model.id] = model
-            self._by_owner.setdefault(model.owner_id, {})[model.name] = model
+            own = self._by_owner.setdefault(model.owner_id, {})
+            own[model.name] = model
+            self._by_owner_name[model.owner] = own
 
     def __len__(self) -> int:
         """Return the number of models of all owners."""
@@ -229,7 +301,7 @@ class Catalog:
         Raises
         ------
         ModelNotFound
-            The caller has no such model.
+            The caller sees no such model.
         VersionNotFound
             The model has no such version, it is archived, or all are.
         """
@@ -237,16 +309,11 @@ class Catalog:
         if version is None:
             served = model.default
             if served is None:
-                _raise_none_active(model)
+                raise none_active(model)
             return served
         served = model.version(version)
         if served.status == "archived":
-            raise VersionNotFound(
-                f"Version {version} of model {model.name!r} is archived and does not answer: set "
-                f'its status to "active" to serve it again, or call {_available(model)}.',
-                model=model.name,
-                version=version,
-            )
+            raise version_archived(model, version)
         return served
 
     def model(self, caller: User, model_ref: str) -> CatalogModel:
@@ -255,35 +322,77 @@ class Catalog:
         Raises
         ------
         ModelNotFound
-            The caller has no such model.
+            The caller sees no such model.
+        PermissionDenied
+            The caller sees it, and the caller's key is limited to others.
         """
         own = self._by_owner.get(caller.id, {})
         found = own.get(model_ref)
-        if found is None and "~" in model_ref:
-            owner, _, name = model_ref.partition("~")
-            found = own.get(name) if owner == caller.name else None
         if found is None:
-            found = self._by_uuid(caller, model_ref)
+            found = self._elsewhere(caller, model_ref)
         if found is None:
-            _raise_model_not_found(model_ref, own)
+            raise model_not_found(model_ref, own, self._namesakes(caller, model_ref))
+        if caller.model_ids is not None and found.id not in caller.model_ids:
+            raise _not_for(found.reference_for(caller))
         return found
 
-    def version(self, caller: User, model_ref: str, version: int) -> ServedVersion:
-        """Return a version whatever its status, in order to describe or change it.
+    def check_deployable(self, caller: User, name: str) -> None:
+        """Return if the caller may deploy a model of its own under this name.
+
+        Raises
+        ------
+        PermissionDenied
+            The caller's key is limited to models that it is not among.
+        """
+        if caller.model_ids is not None:
+            own = self._by_owner.get(caller.id, {}).get(name)
+            if own is None or own.id not in caller.model_ids:
+                raise _not_for(name)
+
+    def managed_model(self, caller: User, model_ref: str) -> CatalogModel:
+        """Return a model that the caller is about to change, or to see all of.
 
         Raises
         ------
         ModelNotFound
-            The caller has no such model.
+            The caller sees no such model.
+        PermissionDenied
+            The caller sees it, and it is another user's.
+        """
+        found = self.model(caller, model_ref)
+        if not found.is_managed_by(caller):
+            raise PermissionDenied(
+                f"The model {found.reference_for(caller)!r} is yours to call, not to change: ask "
+                f"{found.owner!r}, or an administrator.",
+                model=found.reference_for(caller),
+            )
+        return found
+
+    def version(self, caller: User, model_ref: str, version: int) -> ServedVersion:
+        """Return a version whatever its status, in order to describe it.
+
+        Raises
+        ------
+        ModelNotFound
+            The caller sees no such model.
         VersionNotFound
             The model has no such version.
         """
         return self.model(caller, model_ref).version(version)
 
     def list_models(
-        self, owner: User, limit: int = 100, cursor: str | None = None
+        self,
+        caller: User,
+        limit: int = 100,
+        cursor: str | None = None,
+        scope: ListScope = "own",
     ) -> Page[CatalogModel]:
-        """Return a page of a user's models by name.
+        """Return a page of models by name, then by owner.
+
+        Parameters
+        ----------
+        scope
+            ``own``; ``shared`` with the caller by name; ``public``; or ``all`` that are visible.
 
         Raises
         ------
@@ -291,9 +400,17 @@ class Catalog:
             ``limit`` is not in 1 to 1000, or ``cursor`` is not one of this list.
         """
         check_limit(limit)
-        after = "" if cursor is None else decode_cursor(cursor, tuple[str])[0]
-        rest = [model for name, model in self._by_owner.get(owner.id, {}).items() if name > after]
-        next_cursor = encode_cursor((rest[limit - 1].name,)) if len(rest) > limit else None
+        after = ("", "") if cursor is None else decode_cursor(cursor, tuple[str, str])
+        candidates: Iterable[CatalogModel] = self._in_order
+        if scope == "own":
+            candidates = self._by_owner.get(caller.id, {}).values()
+        found = (
+            model
+            for model in candidates
+            if _position(model) > after and _is_in(scope, model, caller)
+        )
+        rest = list(islice(found, limit + 1))
+        next_cursor = encode_cursor(_position(rest[limit - 1])) if len(rest) > limit else None
         return Page(tuple(rest[:limit]), next_cursor)
 
     def versions(self) -> Iterator[ServedVersion]:
@@ -314,54 +431,49 @@ class Catalog:
             raise ModelNotFound(f"The model {model_id} was deleted: list the models anew.")
         return found
 
-    def _by_uuid(self, caller: User, model_ref: str) -> CatalogModel | None:
-        try:
-            found = self._by_id.get(str(UUID(model_ref)))
-        except ValueError:
-            return None
-        return found if found is not None and found.owner_id == caller.id else None
+    def _elsewhere(self, caller: User, model_ref: str) -> CatalogModel | None:
+        """Return a model by ``owner~name`` or by its id, if the caller sees it."""
+        owner, tilde, name = model_ref.partition("~")
+        if tilde:
+            found = self._by_owner_name.get(owner, {}).get(name)
+        else:
+            try:
+                found = self._by_id.get(str(UUID(model_ref)))
+            except ValueError:
+                return None
+        return found if found is not None and found.is_visible_to(caller) else None
+
+    def _namesakes(self, caller: User, name: str) -> list[str]:
+        """Return references to the models of others of this name that the caller sees."""
+        start = bisect_left(self._in_order, (name, ""), key=_position)
+        end = bisect_left(self._in_order, (name + "\0", ""), key=_position)
+        return [
+            model.reference_for(caller)
+            for model in self._in_order[start:end]
+            if model.is_visible_to(caller)
+        ]
 
 
-def _raise_model_not_found(model_ref: str, own: dict[str, CatalogModel]) -> NoReturn:
-    shown = model_ref if len(model_ref) <= 80 else model_ref[:77] + "..."
-    near = _near(model_ref[:80].rpartition("~")[2], own)
-    if near:
-        advice = f"Did you mean {' or '.join(repr(name) for name in near)}?"
-    elif own:
-        names = list(own)
-        listed = ", ".join(repr(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
-        advice = f"The models here are {listed}."
-    else:
-        advice = "Nothing is deployed yet: deploy a model with `%mlserve deploy`."
-    raise ModelNotFound(f"There is no model {shown!r}. {advice}", model=shown, near=near)
-
-
-def _near(name: str, own: Iterable[str]) -> list[str]:
-    """Return names like this one; of many, only those with its first letter are compared first.
-
-    Comparing takes 0.1 ms a name, in the event loop.
-    """
-    # A stable sort: beside the first letter, the order of names stays.
-    by_letter = sorted(own, key=lambda other: other[:1] != name[:1])
-    return get_close_matches(name, by_letter[:_MAX_COMPARED], n=3)
-
-
-def _raise_none_active(model: CatalogModel) -> NoReturn:
-    if any(served.status == "deprecated" for served in model.versions.values()):
-        advice = f"name one to call it ({_available(model)})"
-    else:
-        advice = "all are archived"
-    raise VersionNotFound(
-        f"No version of model {model.name!r} is active: {advice}, set the status of one to "
-        '"active", or deploy the next.',
-        model=model.name,
+def _not_for(model_ref: str) -> PermissionDenied:
+    return PermissionDenied(
+        f"This key is limited to certain models, and {model_ref[:80]!r} is none of them.",
+        model=model_ref[:80],
     )
 
 
-def _available(model: CatalogModel) -> str:
-    """Return in words which versions answer where they are named."""
-    answering = [str(v.version) for v in model.versions.values() if v.status != "archived"]
-    if not answering:
-        return "none, since all are archived"
-    shown = ", ".join(answering[:10]) + (", …" if len(answering) > 10 else "")
-    return f"version {shown}"
+def _position(model: CatalogModel) -> tuple[str, str]:
+    return model.name, model.owner
+
+
+def _is_in(scope: ListScope, model: CatalogModel, caller: User) -> bool:
+    if caller.model_ids is not None and model.id not in caller.model_ids:
+        return False
+    match scope:
+        case "own":
+            return model.owner_id == caller.id
+        case "shared":
+            return model.visibility == "shared" and caller.id in model.shared_with
+        case "public":
+            return model.visibility == "public"
+        case "all":
+            return model.is_visible_to(caller)

@@ -6,13 +6,14 @@ raises the epoch, by which other processes see that they must read anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -48,6 +49,7 @@ from mlserve_jupyter.registry.rows import (
     version_row,
     with_changes,
 )
+from mlserve_jupyter.registry.sharing import change_sharing, read_shares
 from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.blobs import (
     GRAPH_NAME,
@@ -59,6 +61,8 @@ from mlserve_jupyter.storage.blobs import (
 from mlserve_jupyter.storage.engine import check_space, reading, writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import (
+    artifact_approvals,
+    model_shares,
     model_versions,
     models,
     prediction_counts,
@@ -68,8 +72,16 @@ from mlserve_jupyter.storage.tables import (
 )
 from mlserve_jupyter.storage.users import User
 
+Journal = Callable[[Connection, str, str, dict[str, Any]], None]
+"""Writes down what happens to what, with further facts (JSON values of the event's, hence ``Any``),
+in the transaction in which it happens."""
+
 _CHUNK_ROWS = 500
 _DELETE_ROWS = 5000
+
+
+def no_journal(connection: Connection, action: str, target: str, facts: dict[str, Any]) -> None:
+    """Write nothing, for changes that no request has asked for."""
 
 
 class Registry:
@@ -118,6 +130,8 @@ class Registry:
         with self._decoding, reading(self._engine) as connection:
             epoch = read_epoch(connection)
             versions = self._read_versions(connection)
+            shares = read_shares(connection)
+            approved = frozenset(connection.scalars(sa.select(artifact_approvals.c.sha256)))
             rows = connection.execute(
                 sa.select(models, users.c.name.label("owner")).join(
                     users, users.c.id == models.c.owner_id
@@ -134,10 +148,13 @@ class Registry:
                         created_at=row.created_at,
                         updated_at=row.updated_at,
                         versions=versions.get(row.id, {}),
+                        visibility=row.visibility,
+                        shared_with=shares.get(row.id, {}),
                     )
                     for row in rows
                 ],
                 epoch,
+                approved,
             )
 
     def publish(
@@ -147,6 +164,7 @@ class Registry:
         staged: StagedArtifact,
         verification: Verification,
         graph: bytes = b"",
+        journal: Journal = no_journal,
     ) -> ServedVersion:
         """Make a staged artifact the next version of a model, which is made if it is new.
 
@@ -165,6 +183,8 @@ class Registry:
             What was verified before.
         graph
             The compiled graph that is published with it, if any.
+        journal
+            Writes the audit event.
 
         Returns
         -------
@@ -200,6 +220,8 @@ class Registry:
                         created_at=now,
                     )
                     connection.execute(model_versions.insert().values(version_row(served)))
+                    facts = {"format": served.format, "sha256": served.sha256}
+                    journal(connection, "version.deploy", _shown(served), facts)
                     if graph:
                         staged.add(GRAPH_NAME, graph)
                     self._store.publish(staged, *key, metadata_json(served))
@@ -209,13 +231,17 @@ class Registry:
                 raise
         return served
 
-    def update_model(self, model_id: str, changes: UpdateModel) -> None:
-        """Change a model's description.
+    def update_model(
+        self, model_id: str, changes: UpdateModel, journal: Journal = no_journal
+    ) -> None:
+        """Change a model's description, its visibility, or with whom it is shared.
 
         Raises
         ------
         ModelNotFound
             It is gone.
+        InvalidRequest
+            It cannot be shared so.
         """
         with self._changing() as connection:
             values = {} if changes.description is UNSET else {"description": changes.description}
@@ -226,8 +252,17 @@ class Registry:
             )
             if not changed.rowcount:
                 raise model_gone(model_id)
+            facts = change_sharing(connection, model_id, changes)
+            if facts:
+                journal(connection, "model.share", _shown_model(connection, model_id), facts)
 
-    def update_version(self, model_id: str, version: int, changes: UpdateVersion) -> ServedVersion:
+    def update_version(
+        self,
+        model_id: str,
+        version: int,
+        changes: UpdateVersion,
+        journal: Journal = no_journal,
+    ) -> ServedVersion:
         """Change a version's status, its note or both.
 
         Every status may follow every other: an archived version can be made active again.
@@ -245,9 +280,10 @@ class Registry:
                     f"The model {model_id} has no version {version}: list its versions.",
                     version=version,
                 )
+            before = served.status
             served = replace(
                 served,
-                status=served.status if changes.status is UNSET else changes.status,
+                status=before if changes.status is UNSET else changes.status,
                 note=served.note if changes.note is UNSET else changes.note,
             )
             connection.execute(
@@ -258,6 +294,9 @@ class Registry:
             connection.execute(
                 models.update().where(models.c.id == model_id).values(updated_at=now)
             )
+            if served.status != before:
+                facts = {"status": served.status, "status_before": before}
+                journal(connection, "version.status", _shown(served), facts)
         return served
 
     def set_compiled(
@@ -295,7 +334,7 @@ class Registry:
             self._store.replace_files(key, files)
         return served
 
-    def delete_model(self, model_id: str) -> None:
+    def delete_model(self, model_id: str, journal: Journal = no_journal) -> None:
         """Delete a model that has no active version: its rows, its log and its artifacts.
 
         Its deprecated versions stop answering first. Its log goes in small transactions, so that
@@ -328,7 +367,13 @@ class Registry:
             versions = connection.scalars(
                 sa.select(model_versions.c.version).where(model_versions.c.model_id == model_id)
             ).all()
-            for table in (predictions, prediction_counts, model_versions):
+            journal(
+                connection,
+                "model.delete",
+                _shown_model(connection, model_id),
+                {"n_versions": len(versions)},
+            )
+            for table in (predictions, prediction_counts, model_versions, model_shares):
                 connection.execute(table.delete().where(table.c.model_id == model_id))
             connection.execute(models.delete().where(models.c.id == model_id))
         self._remove_without_row(owner_id, name, versions)
@@ -429,3 +474,16 @@ def _check_bytes(manifest: Manifest, staged: StagedArtifact) -> None:
             f"that the manifest announces ({manifest.size_bytes} bytes, sha256 "
             f"{manifest.sha256[:12]}…): deploy again.",
         )
+
+
+def _shown(served: ServedVersion) -> str:
+    return f"version {served.owner}~{served.model} {served.version}"
+
+
+def _shown_model(connection: Connection, model_id: str) -> str:
+    row = connection.execute(
+        sa.select(users.c.name.label("owner"), models.c.name)
+        .join_from(models, users)
+        .where(models.c.id == model_id)
+    ).one()
+    return f"model {row.owner}~{row.name}"

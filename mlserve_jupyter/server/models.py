@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import msgspec
 
@@ -13,6 +13,7 @@ from mlserve_jupyter.api.resources import (
     DescribeModel,
     DescribeVersion,
     ListModels,
+    ListScope,
     ListVersions,
     UpdateModel,
     UpdateVersion,
@@ -30,7 +31,7 @@ from mlserve_jupyter.errors import (
     UnsupportedMediaType,
     VersionNotFound,
 )
-from mlserve_jupyter.registry.catalog import CatalogModel, ServedVersion
+from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
 from mlserve_jupyter.server.documentation import PageQuery, Upload, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
@@ -38,10 +39,23 @@ from mlserve_jupyter.server.upload import ArtifactUpload
 
 if TYPE_CHECKING:
     from mlserve_jupyter.serving.result_cache import ResultCache
+    from mlserve_jupyter.storage.users import User
 
 CHUNK_BYTES = 2**20
 UPLOAD_TIMEOUT_S = 3600.0
 FLUSH_TIMEOUT_S = 2.0
+
+
+class ModelsQuery(PageQuery, frozen=True, kw_only=True):
+    """The arguments of the list of models."""
+
+    scope: Annotated[
+        ListScope,
+        msgspec.Meta(
+            description="The caller's own models, those `shared` with the caller by name, the "
+            "`public` ones, or `all` of these; an administrator's `all` are all."
+        ),
+    ] = "own"
 
 
 class _ModelResource(Resource):
@@ -49,20 +63,33 @@ class _ModelResource(Resource):
         """Return the path of a model's predict route on this server."""
         return f"{self.settings['mlserve_base_path']}api/v1/predict/{model_name}"
 
-    async def describe(self, *models: CatalogModel) -> list[DescribeModel]:
-        """Return models in their wire form, with what the log knows of them."""
+    async def describe(self, user: User, *models: CatalogModel) -> list[DescribeModel]:
+        """Return models as a user may see them, with what the log knows of them."""
         services = await self.platform.services()
         calls = await asyncio.to_thread(services.log.last_calls, [model.id for model in models])
         return [
-            model.describe(self.predict_path(model.name), *calls.get(model.id, ()))
+            model.describe(
+                self.predict_path(model.reference_for(user)),
+                *calls.get(model.id, ()),
+                in_full=model.is_managed_by(user),
+            )
             for model in models
         ]
 
     def describe_version(
-        self, version: ServedVersion, results: ResultCache | None
+        self, user: User, model: CatalogModel, number: int, results: ResultCache | None
     ) -> DescribeVersion:
-        """Return a version in its wire form, with what the result cache did for it."""
-        described = version.describe(self.predict_path(version.model))
+        """Return a version as a user may see it, with what the result cache did for it.
+
+        Raises
+        ------
+        VersionNotFound
+            The model has none of that number.
+        """
+        version = model.version(number)
+        described = version.describe(
+            self.predict_path(model.reference_for(user)), in_full=model.is_managed_by(user)
+        )
         if results is None:
             return described
         return msgspec.structs.replace(described, result_cache=results.describe(version))
@@ -109,17 +136,19 @@ class ModelsResource(_ModelResource):
         if self._upload is not None and not self._finished:
             await self._upload.write(chunk)
 
-    @documented(summary="List models", query=PageQuery, answers={200: ListModels})
+    @documented(summary="List models", query=ModelsQuery, answers={200: ListModels})
     @requires("read", MODELS, scope="read")
     async def get(self) -> None:
-        """List the caller's models."""
+        """List the caller's own models, or those of others that the caller may call."""
         services = await self.platform.services()
+        user = await services.user(self.caller)
         page = services.catalog.current.list_models(
-            await services.user(self.caller),
+            user,
             limit=self.page_limit,
             cursor=self.get_query_argument("cursor", None),
+            scope=self.decode_query(ModelsQuery).scope,
         )
-        items = await self.describe(*page.items)
+        items = await self.describe(user, *page.items)
         self.answer(ListModels(items=items, next_cursor=page.next_cursor))
 
     @documented(
@@ -144,12 +173,12 @@ class ModelsResource(_ModelResource):
         user = await services.user(self.caller)
         try:
             manifest, staged = await self._upload.finish()
-            deployed = await services.deployer.deploy(user, manifest, staged)
+            deployed = await services.deployer.deploy(user, manifest, staged, self.origin.write)
         finally:
             # Nothing half-made is left by the time the caller reads the answer.
             await asyncio.to_thread(self._upload.discard)
         model = services.catalog.current.by_id(deployed.version.model_id)
-        [described] = await self.describe(model)
+        [described] = await self.describe(user, model)
         self.set_header("Location", f"{self.request.path}/{manifest.name}")
         self.answer(
             DescribeDeploy(
@@ -184,7 +213,7 @@ class ModelResource(_ModelResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.model(user, model))
-        [described] = await self.describe(found)
+        [described] = await self.describe(user, found)
         self.answer(described)
 
     @documented(
@@ -195,12 +224,12 @@ class ModelResource(_ModelResource):
     )
     @requires("write", MODELS, scope="deploy")
     async def patch(self, model: str) -> None:
-        """Change a model's description."""
+        """Change a model's description, its visibility, or with whom it is shared."""
         changes = self.decode_body(UpdateModel)
         services = await self.platform.services()
         user = await services.user(self.caller)
-        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
-        await services.change(services.registry.update_model, found.id, changes)
+        found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
+        await services.change(services.registry.update_model, found.id, changes, self.origin.write)
         await self.get(model)
 
     @documented(summary="Delete a model", answers={204: None}, errors=(Conflict, ModelNotFound))
@@ -209,10 +238,10 @@ class ModelResource(_ModelResource):
         """Delete a model whose versions are all archived, with its artifacts."""
         services = await self.platform.services()
         user = await services.user(self.caller)
-        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
+        found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         # Calls that were answered go to the log before it goes, so that none is counted as lost.
         await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
-        await services.change(services.registry.delete_model, found.id)
+        await services.change(services.registry.delete_model, found.id, self.origin.write)
         for version in found.versions.values():
             services.workers.forget(version.id)
         self.set_status(204)
@@ -239,7 +268,10 @@ class VersionsResource(_ModelResource):
         )
         self.answer(
             ListVersions(
-                items=[self.describe_version(version, services.results) for version in page.items],
+                items=[
+                    self.describe_version(user, found, version.version, services.results)
+                    for version in page.items
+                ],
                 next_cursor=page.next_cursor,
             )
         )
@@ -255,8 +287,8 @@ class VersionResource(_ModelResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         number = self.version_number(version)
-        found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
-        self.answer(self.describe_version(found, services.results))
+        found = await services.catalog.find(lambda catalog: _with(catalog, user, model, number))
+        self.answer(self.describe_version(user, found, number, services.results))
 
     @documented(
         summary="Change a version",
@@ -271,8 +303,10 @@ class VersionResource(_ModelResource):
         number = self.version_number(version)
         services = await self.platform.services()
         user = await services.user(self.caller)
-        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
-        changed = await services.change(services.registry.update_version, found.id, number, changes)
+        found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
+        changed = await services.change(
+            services.registry.update_version, found.id, number, changes, self.origin.write
+        )
         if changed.status == "archived":
             services.workers.forget(changed.id)
         await self.get(model, version)
@@ -292,7 +326,9 @@ class ArtifactResource(_ModelResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         number = self.version_number(version)
-        found = await services.catalog.find(lambda catalog: catalog.version(user, model, number))
+        found = await services.catalog.find(
+            lambda catalog: catalog.managed_model(user, model).version(number)
+        )
         file = await asyncio.to_thread(_open_whole, found)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(found.size_bytes))
@@ -303,6 +339,13 @@ class ArtifactResource(_ModelResource):
                 await self.flush()
         finally:
             await asyncio.to_thread(file.close)
+
+
+def _with(catalog: Catalog, user: User, model: str, number: int) -> CatalogModel:
+    """Return a model that has a version of that number."""
+    found = catalog.model(user, model)
+    found.version(number)
+    return found
 
 
 def _open_whole(version: ServedVersion) -> BinaryIO:

@@ -96,7 +96,6 @@ class PredictResource(Resource):
             method=self.get_query_argument("method", None),
             body=self.body,
             content_type=self.request.headers.get("Content-Type", ""),
-            is_owner=True,
             note_version=self.note_version,
         )
         self._predicting = asyncio.ensure_future(services.predictor.predict(request))

@@ -39,7 +39,7 @@ class PredictionsResource(Resource):
         """List calls, newest first, with all that were answered before this request."""
         services = await self.platform.services()
         user = await services.user(self.caller)
-        found = await services.catalog.find(lambda catalog: catalog.model(user, model))
+        found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         await asyncio.to_thread(services.log.flush, 2.0)
         page = await asyncio.to_thread(
             services.log.list_predictions,

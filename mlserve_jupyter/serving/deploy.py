@@ -28,7 +28,7 @@ from mlserve_jupyter.errors import (
     VerificationFailed,
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
-from mlserve_jupyter.registry.registry import Registry
+from mlserve_jupyter.registry.registry import Journal, Registry, no_journal
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.predict import model_ref
 from mlserve_jupyter.serving.protocol import ModelRef
@@ -99,7 +99,13 @@ class Deployer:
         self._settings = settings
         self._compiler.apply(settings)
 
-    async def deploy(self, owner: User, manifest: Manifest, staged: StagedArtifact) -> Deployed:
+    async def deploy(
+        self,
+        owner: User,
+        manifest: Manifest,
+        staged: StagedArtifact,
+        journal: Journal = no_journal,
+    ) -> Deployed:
         """Verify an upload and publish it as the model's next version.
 
         Raises
@@ -115,6 +121,7 @@ class Deployer:
         """
         timings: dict[str, float] = {}
         check_manifest(manifest)
+        self._catalog.current.check_deployable(owner, manifest.name)
         if not self._settings.allow_pickle:
             check_harmless(manifest)
         with _timed(timings, "store"):
@@ -145,6 +152,7 @@ class Deployer:
                     staged,
                     verification,
                     graph,
+                    journal,
                 )
                 await self._catalog.refresh()
         except BaseException:

@@ -55,8 +55,6 @@ class PredictRequest:
         The caller as the log shows it.
     version, method
         None for the defaults.
-    is_owner
-        Whether the caller may see what the model raised.
     note_version
         Told which version answers, as soon as it is known.
     """
@@ -69,7 +67,6 @@ class PredictRequest:
     method: str | None
     body: bytes
     content_type: str
-    is_owner: bool
     note_version: Callable[[int], None] = lambda _: None
 
 
@@ -192,7 +189,8 @@ class Predictor:
             answer = await self._answer(version, record.method, batch, len(request.body))
             record.note_answer(answer)
             if answer.error is not None:
-                raise_worker_error(answer.error, version_name(version), is_owner=request.is_owner)
+                is_owner = version.is_managed_by(request.user)
+                raise_worker_error(answer.error, version_name(version), is_owner=is_owner)
             record.outputs = checked_json(answer.body, version_name(version))
         except MLServeError as error:
             record.fail(error)

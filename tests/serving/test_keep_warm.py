@@ -92,7 +92,6 @@ async def call(services: Services, version: ServedVersion, value: float = 1.0) -
             method=None,
             body=msgspec.json.encode({"instances": [[value]]}),
             content_type="",
-            is_owner=True,
         )
     )
 
