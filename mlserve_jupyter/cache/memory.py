@@ -39,18 +39,14 @@ class MemoryCache:
         """What the entries take."""
         return self._n_bytes
 
+    def peek(self, key: str) -> bytes | None:
+        """Return a value, or None."""
+        found = self._find(key)
+        return None if found is None else found[0]
+
     async def get(self, key: str) -> tuple[bytes, float] | None:
         """Return a value and for how many seconds it still holds, or None."""
-        found = self._entries.get(key)
-        if found is None:
-            return None
-        value, expires_at = found
-        rest_s = expires_at - self._clock()
-        if rest_s <= 0:
-            self._drop(key)
-            return None
-        self._entries.move_to_end(key)
-        return value, rest_s
+        return self._find(key)
 
     def put(self, key: str, value: bytes, ttl_s: float) -> None:
         """Keep a value, unless it alone would fill much of the cache."""
@@ -67,6 +63,18 @@ class MemoryCache:
         """Forget everything."""
         self._entries.clear()
         self._n_bytes = 0
+
+    def _find(self, key: str) -> tuple[bytes, float] | None:
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        value, expires_at = found
+        rest_s = expires_at - self._clock()
+        if rest_s <= 0:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return value, rest_s
 
     def _drop(self, key: str) -> None:
         gone = self._entries.pop(key, None)

@@ -8,6 +8,9 @@ from typing import Protocol
 class Cache(Protocol):
     """A cache of immutable values: whatever it has for a key is right, for as long as it has it."""
 
+    def peek(self, key: str) -> bytes | None:
+        """Return a value that is in this process's memory, or None; never waits, never raises."""
+
     async def get(self, key: str) -> tuple[bytes, float] | None:
         """Return a value and for how many seconds it still holds, or None; never raises."""
 

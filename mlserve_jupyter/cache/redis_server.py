@@ -67,6 +67,10 @@ class RedisCache:
         """Whether Redis is asked at all at the moment."""
         return self._pinging is None and len(self._commands) < MAX_IN_FLIGHT
 
+    def peek(self, key: str) -> bytes | None:
+        """Return None: nothing is in this process's memory."""
+        return None
+
     async def get(self, key: str) -> tuple[bytes, float] | None:
         """Return a value and for how many seconds it still holds, or None."""
         if not self.is_open:

@@ -34,6 +34,10 @@ class TieredCache:
         self._near = near
         self._far = far
 
+    def peek(self, key: str) -> bytes | None:
+        """Return a value that the near cache has in memory, or None."""
+        return self._near.peek(key)
+
     async def get(self, key: str) -> tuple[bytes, float] | None:
         """Return a value and for how many seconds it still holds, or None."""
         found = await self._near.get(key)

@@ -11,6 +11,8 @@ import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+import msgspec
+
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import Overloaded
 from mlserve_jupyter.serving.protocol import ModelRef
@@ -21,8 +23,7 @@ LOADING = ""
 """The method of a call that only wants its model loaded."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a worker gave for one call.
 
     Attributes

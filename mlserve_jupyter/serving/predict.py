@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -21,6 +20,7 @@ from mlserve_jupyter.errors import (
     InvalidRequest,
     MLServeError,
     ModelFailed,
+    NotFound,
     WorkerOutOfMemory,
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
@@ -28,7 +28,7 @@ from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.protocol import ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
-from mlserve_jupyter.serving.result_cache import ResultCache
+from mlserve_jupyter.serving.result_cache import Question, ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
@@ -43,8 +43,7 @@ DECODE_INLINE_BYTES = 64 * 1024
 MAX_DECODERS = 512
 
 
-@dataclass(frozen=True)
-class PredictRequest:
+class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call.
 
     Attributes
@@ -86,16 +85,17 @@ class _HeadWithColumns(_Head, frozen=True):
 class _Record:
     """What the log will say of a call, as far as it is known."""
 
-    def __init__(self, version: ServedVersion, request: PredictRequest) -> None:
+    def __init__(self, version: ServedVersion, request: PredictRequest, started: float) -> None:
         self.version = version
         self.request = request
+        self.started = started
         self.created_at = datetime.now(timezone.utc)
         self.method = request.method or version.method
         self.status = "ok"
         self.error: str | None = None
         self.cached = False
         self.n_rows = 0
-        self.queue_ms = self.load_ms = self.predict_ms = self.total_ms = 0.0
+        self.queue_ms = self.load_ms = self.predict_ms = 0.0
         self.outputs: bytes | None = None
 
     def note_answer(self, answer: Answer) -> None:
@@ -125,7 +125,7 @@ class _Record:
             queue_ms=self.queue_ms,
             load_ms=self.load_ms,
             predict_ms=self.predict_ms,
-            total_ms=self.total_ms,
+            total_ms=(time.perf_counter() - self.started) * 1e3,
             inputs=_inputs_as_json(self.request, self.status),
             outputs=self.outputs,
             error=self.error,
@@ -176,17 +176,84 @@ class Predictor:
         MLServeError
             Of any kind; once a version was found, the log has it.
         """
+        answer = self.start(request)
+        return answer if isinstance(answer, bytes) else await answer
+
+    def start(self, request: PredictRequest) -> bytes | Coroutine[Any, Any, bytes]:
+        """Answer a call as :meth:`predict` does, at once where nothing has to be waited for.
+
+        Returns
+        -------
+        bytes or coroutine
+            The answer, or what gives it and must be awaited. What a task costs is more than what
+            a small compiled model does.
+        """
         started = time.perf_counter()
+        try:
+            version = self._catalog.current.resolve(request.user, request.model, request.version)
+        except NotFound:
+            return self._find_and_predict(request, started)
+        return self._predict_with(version, request, started)
+
+    async def _find_and_predict(self, request: PredictRequest, started: float) -> bytes:
         version = await self._catalog.find(
             lambda catalog: catalog.resolve(request.user, request.model, request.version)
         )
+        answer = self._predict_with(version, request, started)
+        return answer if isinstance(answer, bytes) else await answer
+
+    def _predict_with(
+        self, version: ServedVersion, request: PredictRequest, started: float
+    ) -> bytes | Coroutine[Any, Any, bytes]:
         request.note_version(version.version)
-        record = _Record(version, request)
+        record = _Record(version, request, started)
         try:
             record.method = _method_of(version, request.method)
-            batch = await self._decode(version, request)
+            if len(request.body) > DECODE_INLINE_BYTES:
+                return self._predict_in_time(record, None, None)
+            batch = self._decoder(version).decode(request.body, request.content_type)
             record.n_rows = batch.n_rows
-            answer = await self._answer(version, record.method, batch, len(request.body))
+            question = None
+            if self._results is not None:
+                question = self._results.ask(version, record.method, batch, len(request.body))
+            answer = self._answer_at_once(version, record.method, batch, question)
+            if answer is not None:
+                record.note_answer(answer)
+                record.outputs = answer.body
+                if answer.cached:
+                    checked_json(answer.body, version_name(version))
+        except MLServeError as error:
+            record.fail(error)
+            self._log.append(record.finished())
+            raise
+        if answer is None:
+            return self._predict_in_time(record, batch, question)
+        self._log.append(record.finished())
+        return _splice(record, answer.columns)
+
+    def _answer_at_once(
+        self, version: ServedVersion, method: str, batch: InputBatch, question: Question | None
+    ) -> Answer | None:
+        """Return what this process's memory or a small graph answers; None for all else."""
+        if question is not None and question.answer is not None:
+            return question.answer
+        if version.runtime != "onnx" or not (question is None or question.is_bypassed):
+            return None
+        answer = self._compiled.call_at_once(version, method, batch)
+        if answer is not None and question is not None:
+            question.note_computed(answer.reply.predict_ms / 1e3)
+        return answer
+
+    async def _predict_in_time(
+        self, record: _Record, batch: InputBatch | None, question: Question | None
+    ) -> bytes:
+        version, request = record.version, record.request
+        n_bytes = len(request.body)
+        try:
+            if batch is None:
+                batch = await self._decode(version, request)
+                record.n_rows = batch.n_rows
+            answer = await self._answer(version, record.method, batch, n_bytes, question)
             record.note_answer(answer)
             if answer.error is not None:
                 is_owner = version.is_managed_by(request.user)
@@ -199,17 +266,23 @@ class Predictor:
             record.status = "cancelled"
             raise
         finally:
-            record.total_ms = (time.perf_counter() - started) * 1e3
             self._log.append(record.finished())
         return _splice(record, answer.columns)
 
     async def _answer(
-        self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
+        self,
+        version: ServedVersion,
+        method: str,
+        batch: InputBatch,
+        n_bytes: int,
+        question: Question | None,
     ) -> Answer:
         if self._results is None:
             return await self.call(version, method, batch, n_bytes)
+        if question is None:
+            question = self._results.ask(version, method, batch, n_bytes)
         return await self._results.answer(
-            version, method, batch, n_bytes, lambda: self.call(version, method, batch, n_bytes)
+            question, batch, lambda: self.call(version, method, batch, n_bytes)
         )
 
     async def call(
@@ -239,15 +312,17 @@ class Predictor:
         return (await environment.load(model_ref(version))).error
 
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:
+        decoder = self._decoder(version)
+        return await asyncio.to_thread(decoder.decode, request.body, request.content_type)
+
+    def _decoder(self, version: ServedVersion) -> InputDecoder:
         decoder = self._decoders.get(version.id)
         if decoder is None:
             decoder = InputDecoder(version.signature.inputs, version.extra_columns)
             self._decoders[version.id] = decoder
             if len(self._decoders) > MAX_DECODERS:
                 self._decoders.popitem(last=False)
-        if len(request.body) <= DECODE_INLINE_BYTES:
-            return decoder.decode(request.body, request.content_type)
-        return await asyncio.to_thread(decoder.decode, request.body, request.content_type)
+        return decoder
 
 
 def model_ref(version: ServedVersion) -> ModelRef:

@@ -61,44 +61,50 @@ class ResultCache:
         self._uses: OrderedDict[tuple[str, str, str], CacheUse] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Outcome]] = {}
 
+    def ask(self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int) -> Question:
+        """Begin a call: ask what is in this process's memory, unless asking would cost more.
+
+        Parameters
+        ----------
+        n_bytes
+            Of the body that the input came in; the digest of a large one waits for :meth:`answer`.
+        """
+        use = self._use(version, method)
+        if use.refusal is not None or not (use.worth.wants_lookup() or self._always):
+            use.n_bypassed += 1
+            return Question(use, is_bypassed=True)
+        question = Question(use, is_bypassed=False)
+        if n_bytes <= DIGEST_INLINE_BYTES:
+            question.note_digest(input_digest(batch))
+            self._look_near(question)
+        return question
+
     async def answer(
-        self,
-        version: ServedVersion,
-        method: str,
-        batch: InputBatch,
-        n_bytes: int,
-        compute: Callable[[], Awaitable[Answer]],
+        self, question: Question, batch: InputBatch, compute: Callable[[], Awaitable[Answer]]
     ) -> Answer:
         """Return the answer to checked input, computed only if it has to be.
 
         Parameters
         ----------
-        n_bytes
-            Of the body that the input came in.
+        question
+            What :meth:`ask` gave for this input.
         compute
             Runs the method. What it raises is raised, and never kept.
         """
-        use = self._use(version, method)
-        if use.refusal is not None or not (use.worth.wants_lookup() or self._always):
-            use.n_bypassed += 1
-            return await _timed(use, compute)
-        started = time.perf_counter()
-        if n_bytes <= DIGEST_INLINE_BYTES:
-            digest = input_digest(batch)
-        else:
-            digest = await asyncio.to_thread(input_digest, batch)
-        if digest is None:
-            use.n_bypassed += 1
-            return await _timed(use, compute)
-        key = use.prefix + digest
-        while (flight := self._flights.get(key)) is not None:
+        if question.answer is not None:
+            return question.answer
+        if question.key is None and not question.is_bypassed:
+            question.note_digest(await asyncio.to_thread(input_digest, batch))
+        if question.key is None:
+            return await _timed(question.use, compute)
+        while (flight := self._flights.get(question.key)) is not None:
             outcome = await asyncio.shield(flight)
             if isinstance(outcome, MLServeError):
                 raise outcome
             if outcome is not None:
-                use.n_hits += 1
+                question.use.n_hits += 1
                 return _from_elsewhere(outcome.body, outcome.columns, outcome.error)
-        return await self._look_up(use, key, started, compute)
+        return await self._look_up(question.use, question.key, question.asked_at_s, compute)
 
     def describe(self, version: ServedVersion) -> list[DescribeCacheUse]:
         """Return what this process did for the methods of a version that were called."""
@@ -121,6 +127,14 @@ class ResultCache:
             if len(self._uses) > MAX_USES:
                 self._uses.popitem(last=False)
         return use
+
+    def _look_near(self, question: Question) -> None:
+        value = None if question.key is None else self._cache.peek(question.key)
+        question.answer = None if value is None else _read(value)
+        if question.answer is not None:
+            use = question.use
+            use.n_hits += 1
+            use.worth.note_lookup(time.perf_counter() - question.asked_at_s, hit=True)
 
     async def _look_up(
         self, use: CacheUse, key: str, started: float, compute: Callable[[], Awaitable[Answer]]
@@ -151,18 +165,49 @@ class ResultCache:
 
     async def _stored(self, key: str) -> Answer | None:
         found = await self._cache.get(key)
-        if found is None:
-            return None
-        try:
-            columns, body = _STORED.decode(found[0])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None  # not ours, or damaged on the way
-        return _from_elsewhere(bytes(body), columns, None)
+        return None if found is None else _read(found[0])
 
     def _keep(self, key: str, answer: Answer) -> None:
         if answer.error is None:
             value = b"[" + msgspec.json.encode(answer.columns) + b"," + answer.body + b"]"
             self._cache.put(key, value, self._ttl_s)
+
+
+class Question:
+    """What a call asks the cache, as far as it goes without waiting.
+
+    Attributes
+    ----------
+    is_bypassed
+        Whether the cache is not to be asked.
+    key
+        None where the cache is not asked, or the input's digest is not known yet.
+    answer
+        What was in this process's memory.
+    asked_at_s
+        ``time.perf_counter()`` at the beginning.
+    """
+
+    __slots__ = ("answer", "asked_at_s", "is_bypassed", "key", "use")
+
+    def __init__(self, use: CacheUse, *, is_bypassed: bool) -> None:
+        self.use = use
+        self.is_bypassed = is_bypassed
+        self.key: str | None = None
+        self.answer: Answer | None = None
+        self.asked_at_s = time.perf_counter()
+
+    def note_digest(self, digest: str | None) -> None:
+        """Take the input's digest; one without a canonical form is not looked for."""
+        if digest is None:
+            self.is_bypassed = True
+            self.use.n_bypassed += 1
+        else:
+            self.key = self.use.prefix + digest
+
+    def note_computed(self, seconds: float) -> None:
+        """Take note of what computing took, where the cache was not asked."""
+        self.use.worth.compute.add(seconds)
 
 
 class CacheUse:
@@ -221,6 +266,14 @@ def input_digest(batch: InputBatch) -> str | None:
     except TypeError:
         return None
     return hashlib.sha256(canonical).hexdigest()
+
+
+def _read(value: bytes) -> Answer | None:
+    try:
+        columns, body = _STORED.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None  # not ours, or damaged on the way
+    return _from_elsewhere(bytes(body), columns, None)
 
 
 def _from_elsewhere(body: bytes, columns: list[str] | None, error: WorkerError | None) -> Answer:

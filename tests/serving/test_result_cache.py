@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ async def results() -> AsyncIterator[ResultCache]:
     await cache.aclose()
 
 
+async def answered(
+    results: ResultCache,
+    version: ServedVersion,
+    method: str,
+    batch: InputBatch,
+    n_bytes: int,
+    compute: Callable[[], Awaitable[Answer]],
+) -> Answer:
+    return await results.answer(results.ask(version, method, batch, n_bytes), batch, compute)
+
+
 class Caller:
     """Calls versions in a real worker, through the cache; ``n_computed`` counts what ran there."""
 
@@ -67,7 +78,7 @@ class Caller:
             self.n_computed += 1
             return await self.environment.call(model_ref(version), "predict", batch, 20.0)
 
-        return await self.results.answer(version, "predict", batch, 100, compute)
+        return await answered(self.results, version, "predict", batch, 100, compute)
 
 
 @pytest.fixture
@@ -176,7 +187,7 @@ async def test_an_error_reaches_all_who_wait_and_the_next_call_computes(
         raise Overloaded("full")
 
     async def ask() -> Answer:
-        return await results.answer(version, "predict", toys.rows(1.0), 10, refuse)
+        return await answered(results, version, "predict", toys.rows(1.0), 10, refuse)
 
     answers = await asyncio.gather(*(ask() for _ in range(5)), return_exceptions=True)
     assert all(isinstance(answer, Overloaded) for answer in answers)
@@ -194,6 +205,10 @@ async def test_what_is_damaged_in_the_cache_is_computed_anew(
             found = await super().get(key)
             return None if found is None else (found[0][:-1], found[1])
 
+        def peek(self, key: str) -> bytes | None:
+            found = super().peek(key)
+            return None if found is None else found[:-1]
+
     call = Caller(ResultCache(Damaged(MIB), ttl_s=60.0), environment)
     version = served(toys.write_model(toys.SumModel(), tmp_path))
     assert [(await call(version, 1.0)).body for _ in range(2)] == [b"[1.0]"] * 2
@@ -210,7 +225,7 @@ async def test_a_model_that_computes_faster_than_a_look_up_is_left_alone_and_loo
         return quick
 
     for i in range(MEASURE_EVERY * 10):
-        await results.answer(version, "predict", toys.rows(float(i)), 10, compute)
+        await answered(results, version, "predict", toys.rows(float(i)), 10, compute)
     [use] = results.describe(version)
     assert (use.used, use.refusal) == (False, "cheap")
     assert use.n_misses < 30
@@ -228,7 +243,7 @@ async def test_the_cache_can_be_used_whatever_it_costs(tmp_path: Path) -> None:
         return Answer(Reply(), b"[1.0]", None, None, 0.0, 1)
 
     for i in range(500):
-        await results.answer(version, "predict", toys.rows(float(i % 250)), 10, compute)
+        await answered(results, version, "predict", toys.rows(float(i % 250)), 10, compute)
     [use] = results.describe(version)
     assert (use.used, use.n_hits, use.n_misses) == (True, 250, 250)
 
