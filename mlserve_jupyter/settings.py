@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from mlserve_jupyter.errors import InvalidName, SettingsInvalid
@@ -15,6 +17,7 @@ from mlserve_jupyter.errors import InvalidName, SettingsInvalid
 MIB = 2**20
 GIB = 2**30
 
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 
 
@@ -46,6 +49,9 @@ class Settings:
         count.
     worker_memory_bytes
         A worker that goes over this is killed and replaced; 0 means no limit.
+    decoder_memory_bytes
+        What a process that decodes large bodies, Arrow and Parquet may take; a body that needs more
+        is refused. Arrow and Parquet may take a quarter of it once they are decompressed.
     workers_per_environment
         Worker processes of one Python environment.
     worker_start_method
@@ -62,6 +68,12 @@ class Settings:
         never; how long an answer is kept, and what all may take in this process's memory.
     redis_url, redis_timeout_s
         A Redis behind the cache in memory, empty for none, and how long a call waits for it.
+    quota_per_minute
+        Requests a minute of an outside user or key for whom nothing else is set; 0 for no limit.
+    trusted_proxies
+        Networks of proxies whose ``X-Forwarded-For`` says who the client is.
+    cors_origins
+        Origins, such as ``https://app.example.org``, whose pages may call with a key or token.
     keep_warm_models
         How many of the versions that were called within a day are loaded at start, and are loaded
         again after a worker has ended; 0 for none.
@@ -85,6 +97,7 @@ class Settings:
     max_loaded_bytes: int = 2 * GIB
     max_loaded_models: int = 0
     worker_memory_bytes: int = 8 * GIB
+    decoder_memory_bytes: int = 2 * GIB
     workers_per_environment: int = 2
     worker_start_method: str = ""
     worker_idle_s: float = 900.0
@@ -97,6 +110,9 @@ class Settings:
     cache_max_bytes: int = 64 * MIB
     redis_url: str = ""
     redis_timeout_s: float = 0.05
+    quota_per_minute: int = 100
+    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     keep_warm_models: int = 8
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
@@ -116,6 +132,7 @@ class Settings:
             "load_timeout_s",
             "verify_timeout_s",
             "max_loaded_bytes",
+            "decoder_memory_bytes",
             "workers_per_environment",
             "worker_idle_s",
             "max_queue_requests",
@@ -140,6 +157,11 @@ class Settings:
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "
                 f"{self.worker_start_method!r}."
             )
+        if self.quota_per_minute < 0:
+            raise SettingsInvalid("quota_per_minute must not be negative; 0 means no limit.")
+        trusted_networks(self.trusted_proxies)
+        for origin in self.cors_origins:
+            check_origin(origin)
         if self.keep_warm_models < 0:
             raise SettingsInvalid("keep_warm_models must not be negative; 0 means none.")
         if self.result_cache not in ("auto", "on", "off"):
@@ -159,6 +181,38 @@ class Settings:
     def artifacts_dir(self) -> Path:
         """Where artifacts lie: ``models/<user id>/<model name>/v<N>/``."""
         return self.data_dir / "models"
+
+
+@lru_cache(maxsize=8)
+def trusted_networks(networks: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return ``trusted_proxies`` as networks.
+
+    Raises
+    ------
+    SettingsInvalid
+        Naming what is no network.
+    """
+    try:
+        return tuple(ip_network(network, strict=False) for network in networks)
+    except ValueError as error:
+        raise SettingsInvalid(
+            f"trusted_proxies holds addresses and networks such as 10.0.0.0/8: {error}."
+        ) from None
+
+
+def check_origin(origin: str) -> None:
+    """Refuse what no browser sends as an origin.
+
+    Raises
+    ------
+    SettingsInvalid
+        Naming it.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise SettingsInvalid(
+            f"cors_origins holds exact origins such as https://app.example.org, in lower case and "
+            f"without a path, not {origin!r}."
+        )
 
 
 def check_redis_url(url: str) -> None:

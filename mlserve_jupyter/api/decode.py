@@ -1,19 +1,26 @@
 """From a predict body to checked input: the first thing that happens to a call's values.
 
-The server builds one :class:`InputDecoder` a version, from its signature, and never imports numpy
-to read a body.
+There is one :class:`InputDecoder` a version, made from its signature. numpy and pyarrow are
+imported when the first body of columns comes, and only then.
 """
 
 from __future__ import annotations
 
+from mlserve_jupyter.api.arrow_body import ARROW_STREAM, PARQUET, read_table
 from mlserve_jupyter.api.csv_body import read_csv
 from mlserve_jupyter.api.json_body import JsonBody
 from mlserve_jupyter.api.layout import ExtraColumns, Layout
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.errors import SignatureMismatch, UnsupportedMediaType
 
-ACCEPTED = ("application/json", "text/csv")
+ACCEPTED = ("application/json", "text/csv", ARROW_STREAM, PARQUET)
 """The content types of a predict body."""
+
+COLUMNAR = frozenset({ARROW_STREAM, PARQUET})
+"""Those whose bodies are columns, which only a decoder process reads."""
+
+MAX_DECODED_BYTES = 512 * 2**20
+"""What a body of columns may take in memory, where nothing else was said."""
 
 
 class InputDecoder:
@@ -27,6 +34,8 @@ class InputDecoder:
         Whether columns that the signature does not know are refused or dropped.
     allow_empty
         Whether a body without rows is fine.
+    max_decoded_bytes
+        What a body of columns may take in memory once it is decompressed.
     """
 
     def __init__(
@@ -35,10 +44,12 @@ class InputDecoder:
         extra_columns: ExtraColumns = "refuse",
         *,
         allow_empty: bool = False,
+        max_decoded_bytes: int = MAX_DECODED_BYTES,
     ) -> None:
         self._layout = Layout(spec, extra_columns)
         self._json = JsonBody(self._layout)
         self._allow_empty = allow_empty
+        self._max_decoded_bytes = max_decoded_bytes
 
     def decode(self, body: bytes, content_type: str) -> InputBatch:
         """Decode one body.
@@ -60,21 +71,10 @@ class InputDecoder:
             When the content type is none that is read here.
         """
         if content_type in ("application/json", ""):
-            rows = self._json.rows(body)
+            batch = self._layout.batch(self._json.rows(body))
         else:
-            media_type, parameters = _parse_content_type(content_type)
-            if media_type == "application/json":
-                rows = self._json.rows(body)
-            elif media_type == "text/csv":
-                has_header = parameters.get("header", "present") != "absent"
-                rows = read_csv(body, self._layout, has_header=has_header)
-            else:
-                raise UnsupportedMediaType(
-                    f"The content type {content_type!r} is not read here. Send "
-                    f"{' or '.join(ACCEPTED)}, such as curl -H 'Content-Type: application/json'.",
-                    accepted=list(ACCEPTED),
-                )
-        if not rows and not self._allow_empty:
+            batch = self._decode_as(body, *_parse_content_type(content_type), content_type)
+        if not batch.n_rows and not self._allow_empty:
             raise SignatureMismatch(
                 "The body has no rows; send at least one.",
                 row=None,
@@ -82,7 +82,32 @@ class InputDecoder:
                 expected="at least one row",
                 got="no rows",
             )
-        return self._layout.batch(rows)
+        return batch
+
+    def _decode_as(
+        self, body: bytes, media_type: str, parameters: dict[str, str], content_type: str
+    ) -> InputBatch:
+        if media_type == "application/json":
+            return self._layout.batch(self._json.rows(body))
+        if media_type == "text/csv":
+            has_header = parameters.get("header", "present") != "absent"
+            return self._layout.batch(read_csv(body, self._layout, has_header=has_header))
+        if media_type in COLUMNAR:
+            table = read_table(body, media_type, self._max_decoded_bytes)
+            from mlserve_jupyter.api.arrow_columns import batch_of
+
+            return batch_of(table, self._layout)
+        raise UnsupportedMediaType(
+            f"The content type {content_type!r} is not read here. Send "
+            f"{', '.join(ACCEPTED[:-1])} or {ACCEPTED[-1]}, such as curl -H 'Content-Type: "
+            "application/json'.",
+            accepted=list(ACCEPTED),
+        )
+
+
+def media_type_of(content_type: str) -> str:
+    """Return the media type of a header's value, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _parse_content_type(content_type: str) -> tuple[str, dict[str, str]]:

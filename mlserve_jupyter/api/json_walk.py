@@ -79,11 +79,18 @@ def _instances(rows: list[Any], layout: Layout) -> list[Any]:
     if layout.shape == "items":
         return [_value(i, 0, value, layout) for i, value in enumerate(rows)]
     if layout.shape == "tensor":
-        return [_tensor_row(i, row, layout) for i, row in enumerate(rows)]
-    return [_table_row(i, row, layout, rows) for i, row in enumerate(rows)]
+        return [tensor_row(i, row, layout) for i, row in enumerate(rows)]
+    return [table_row(i, row, layout, rows) for i, row in enumerate(rows)]
 
 
-def _table_row(i: int, row: Any, layout: Layout, rows: list[Any]) -> Any:
+def table_row(i: int, row: Any, layout: Layout, rows: Sequence[Any] = ()) -> Any:
+    """Check row ``i`` of a table; ``rows`` are all of them, to say what may have been meant.
+
+    Raises
+    ------
+    SignatureMismatch
+        When the row or a value does not fit.
+    """
     sparse = layout.spec.container == "sparse"
     if isinstance(row, dict):
         if sparse and not (set(row) - _SPARSE_KEYS):
@@ -176,7 +183,14 @@ def _sparse_row(i: int, row: dict[str, Any], layout: Layout) -> dict[str, Any]:
     }
 
 
-def _tensor_row(i: int, row: Any, layout: Layout) -> Any:
+def tensor_row(i: int, row: Any, layout: Layout) -> Any:
+    """Check row ``i`` of nested arrays.
+
+    Raises
+    ------
+    SignatureMismatch
+        When its shape or an element does not fit.
+    """
     if isinstance(row, dict) and layout.spec.container == "sparse":
         return _sparse_row(i, row, layout)
     return _nested(i, row, layout, layout.row_shape, ())

@@ -164,15 +164,37 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """The values of a column, or the elements of a whole array, as they lie in memory.
+
+    Attributes
+    ----------
+    code
+        numpy's code of the numbers in ``data``, in this machine's byte order: ``f8``, ``f4``,
+        ``f2``, ``i8``, ``i4``, ``u8``, ``?``…
+    data
+        Numbers and booleans themselves; of datetimes (in UTC where they have a time zone) and
+        timedeltas, how many of the column's units; of categories, their position in
+        ``Column.categories``, and -1 where one is missing. Elements of an array lie row by row.
+    missing
+        One byte a value, 1 where it is missing; None where none is, or where NaN says so.
+    """
+
+    code: str
+    data: bytes | memoryview
+    missing: bytes | memoryview | None = None
+
+
+@dataclass(frozen=True)
 class InputBatch:
-    """Decoded and checked input on its way to a worker: Python scalars only.
+    """Decoded and checked input on its way to a worker.
 
     Attributes
     ----------
     n_rows
         The number of rows.
     columns
-        For ``dataframe``, ``series`` and one-dimensional inputs: one list of ``n_rows`` values a
+        For ``dataframe``, ``series`` and one-dimensional inputs: the ``n_rows`` values of each
         column, in the signature's order. None where ``rows`` is set.
     rows
         For ``ndarray`` and ``sparse`` of two or more dimensions, and for ``list``: ``n_rows``
@@ -180,11 +202,14 @@ class InputBatch:
 
     Notes
     -----
-    Values are what JSON gives (``float``, ``int``, ``bool``, ``str``, ``None``); datetimes and
-    timedeltas are ISO 8601 strings, categories their JSON form, and non-finite floats are Python
-    floats. A missing value is None.
+    A column, and the rows of an ``ndarray``, may be :class:`Packed` instead of a list, which is
+    why they are ``Any``.
+
+    Values in lists are what JSON gives (``float``, ``int``, ``bool``, ``str``, ``None``);
+    datetimes and timedeltas are ISO 8601 strings, categories their JSON form, and non-finite floats
+    are Python floats. A missing value is None.
     """
 
     n_rows: int
-    columns: list[list[Any]] | None = None
-    rows: list[Any] | None = None
+    columns: list[Any] | None = None
+    rows: Any = None

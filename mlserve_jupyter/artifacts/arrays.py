@@ -27,7 +27,9 @@ from mlserve_jupyter.api.signature import Column
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_NAT = np.iinfo(np.int64).min
+NAT = np.iinfo(np.int64).min
+"""The count that stands for a missing datetime or timedelta."""
+
 _NUMPY_TEXT = re.compile(r"[<>|=]?([US])(\d+)")
 _PANDAS_STRING = re.compile(r"str(ing)?(\[(python|pyarrow)\])?")
 _EXTENSION = re.compile(r"(U?Int|Float)(8|16|32|64)|boolean")
@@ -72,9 +74,11 @@ def build_array(values: Sequence[Any], column: Column) -> Any:
     if _EXTENSION.fullmatch(dtype):
         return _masked_array(values, column)
     if column.kind == "datetime":
-        return _datetimes(values, dtype)
+        unit = unit_of(dtype)
+        return datetimes_of(_epochs(values, unit), dtype, unit)
     if column.kind == "timedelta":
-        return _timedeltas(values, dtype)
+        unit = unit_of(dtype)
+        return timedeltas_of(_durations(values, unit), dtype, unit)
     if column.kind == "any":
         return np.array([_complex(value) for value in values], dtype=dtype)
     return np.array(_floats(values, column.kind), dtype=dtype)
@@ -183,7 +187,7 @@ def _arrow_array(values: Sequence[Any], column: Column) -> Any:
     elif column.kind == "timedelta":
         items = _durations(values, unit_of(column.dtype))
     if column.kind in ("datetime", "timedelta"):
-        counts = pyarrow.array([None if v == _NAT else v for v in items.tolist()], pyarrow.int64())
+        counts = pyarrow.array([None if v == NAT else v for v in items.tolist()], pyarrow.int64())
         return pandas.arrays.ArrowExtensionArray(counts.cast(dtype.pyarrow_dtype))
     return pandas.arrays.ArrowExtensionArray(pyarrow.array(list(items), dtype.pyarrow_dtype))
 
@@ -229,9 +233,8 @@ def build_categories(column: Column) -> Any:
     return pandas.Index(array, dtype=object if dtype == "object" else None)
 
 
-def _datetimes(values: Sequence[Any], dtype: str) -> Any:
-    unit = unit_of(dtype)
-    counts = _epochs(values, unit)
+def datetimes_of(counts: np.ndarray[Any, Any], dtype: str, unit: str) -> Any:
+    """Build datetimes of counts (int64) of ``unit``, in UTC where ``dtype`` has a time zone."""
     if not is_aware(dtype):
         return counts.view(f"datetime64[{unit}]").astype(dtype, copy=False)
     pandas = _pandas()
@@ -239,15 +242,15 @@ def _datetimes(values: Sequence[Any], dtype: str) -> Any:
     return utc.astype(dtype).array
 
 
-def _timedeltas(values: Sequence[Any], dtype: str) -> np.ndarray[Any, Any]:
-    unit = unit_of(dtype)
-    return _durations(values, unit).view(f"timedelta64[{unit}]").astype(dtype, copy=False)
+def timedeltas_of(counts: np.ndarray[Any, Any], dtype: str, unit: str) -> np.ndarray[Any, Any]:
+    """Build timedeltas of counts (int64) of ``unit``."""
+    return counts.view(f"timedelta64[{unit}]").astype(dtype, copy=False)
 
 
 def _epochs(values: Sequence[Any], unit: str) -> np.ndarray[Any, Any]:
     size = NS_PER_UNIT[unit]
     return np.array(
-        [_NAT if value is None else parse_datetime_ns(value)[0] // size for value in values],
+        [NAT if value is None else parse_datetime_ns(value)[0] // size for value in values],
         dtype=np.int64,
     )
 
@@ -255,7 +258,7 @@ def _epochs(values: Sequence[Any], unit: str) -> np.ndarray[Any, Any]:
 def _durations(values: Sequence[Any], unit: str) -> np.ndarray[Any, Any]:
     size = NS_PER_UNIT[unit]
     return np.array(
-        [_NAT if value is None else parse_duration_ns(value) // size for value in values],
+        [NAT if value is None else parse_duration_ns(value) // size for value in values],
         dtype=np.int64,
     )
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mlserve_jupyter.api.signature import Column, InputBatch, InputSpec
+from mlserve_jupyter.api.signature import Column, InputBatch, InputSpec, Packed
 from mlserve_jupyter.artifacts.arrays import (
     build_array,
     build_elements,
     from_tagged,
 )
+from mlserve_jupyter.artifacts.packed_arrays import array_of, elements_of
 
 _NUMERIC = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
@@ -43,7 +44,7 @@ def build_input(spec: InputSpec, batch: InputBatch) -> Any:
     if spec.container == "sparse":
         return _sparse(spec, batch.rows or [])
     if len(spec.shape) == 1:
-        return np.asarray(build_array((batch.columns or [[]])[0], spec.columns[0]))
+        return np.asarray(_column((batch.columns or [[]])[0], spec.columns[0]))
     return _array(spec, batch)
 
 
@@ -58,14 +59,14 @@ def concat_batches(batches: Sequence[InputBatch]) -> InputBatch:
     return InputBatch(n_rows=n_rows, rows=list(chain(*(batch.rows or [] for batch in batches))))
 
 
-def _frame(spec: InputSpec, columns: list[list[Any]]) -> Any:
+def _frame(spec: InputSpec, columns: list[Any]) -> Any:
     import pandas
 
     labels = [column_label(column) for column in spec.columns]
     index: Any = labels
     if labels == list(range(len(labels))):
         index = pandas.RangeIndex(len(labels))
-    arrays = [build_array(v, column) for v, column in zip(columns, spec.columns, strict=True)]
+    arrays = [_column(v, column) for v, column in zip(columns, spec.columns, strict=True)]
     block = main_block(spec.columns) if spec.order == "C" else []
     frame = (
         _around_block(arrays, block)
@@ -112,10 +113,10 @@ def _by_position(arrays: list[Any]) -> dict[int, Any]:
     }
 
 
-def _series(column: Column, values: list[Any]) -> Any:
+def _series(column: Column, values: Any) -> Any:
     import pandas
 
-    array = build_array(values, column)
+    array = _column(values, column)
     name = None if column.label == 0 else column_label(column)
     return pandas.Series(array, dtype=array.dtype, name=name, copy=False)
 
@@ -123,6 +124,11 @@ def _series(column: Column, values: list[Any]) -> Any:
 def column_label(column: Column) -> str | int:
     """Return the column's own label."""
     return column.name if column.label is None else column.label
+
+
+def _column(values: Any, column: Column) -> Any:
+    """Build a column of a list or of packed values (hence ``Any``)."""
+    return array_of(values, column) if isinstance(values, Packed) else build_array(values, column)
 
 
 def _items(column: Column, rows: list[Any]) -> list[Any]:
@@ -136,7 +142,9 @@ def _array(spec: InputSpec, batch: InputBatch) -> np.ndarray[Any, Any]:
     shape = (batch.n_rows, *(size for size in spec.shape[1:] if size is not None))
     rows = batch.rows or []
     columns = spec.columns
-    if len(columns) == 1 and (len(shape) > 2 or shape[1] != 1):
+    if isinstance(rows, Packed):
+        array = elements_of(rows, shape, columns[0])
+    elif len(columns) == 1 and (len(shape) > 2 or shape[1] != 1):
         array = build_elements(rows, shape, columns[0])
     elif spec.dtype == "object":
         array = np.empty(shape, dtype=object)

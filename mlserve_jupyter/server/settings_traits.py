@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
-from traitlets import Bool, Float, Int, Unicode, default
+from traitlets import Bool, Float, Int, List, Unicode, default
 from traitlets.config import Configurable
 
 from mlserve_jupyter.settings import Settings
@@ -65,6 +65,10 @@ class SettingsTraits(Configurable):
         _DEFAULTS.worker_memory_bytes,
         help="Memory at which a worker is killed and replaced, in bytes; 0 for no limit.",
     ).tag(config=True)
+    decoder_memory_bytes = Int(
+        _DEFAULTS.decoder_memory_bytes,
+        help="Memory of a process that decodes large bodies, Arrow and Parquet, in bytes.",
+    ).tag(config=True)
     workers_per_environment = Int(
         _DEFAULTS.workers_per_environment, help="Worker processes of one Python environment."
     ).tag(config=True)
@@ -104,6 +108,20 @@ class SettingsTraits(Configurable):
     ).tag(config=True)
     redis_timeout_s = Float(
         _DEFAULTS.redis_timeout_s, help="How long a call waits for Redis, in seconds."
+    ).tag(config=True)
+    quota_per_minute = Int(
+        _DEFAULTS.quota_per_minute,
+        help="Requests a minute of an outside user or key for whom nothing else is set; 0 for no "
+        "limit.",
+    ).tag(config=True)
+    trusted_proxies = List(
+        Unicode(),
+        help="Addresses and networks of proxies whose X-Forwarded-For says who the client is.",
+    ).tag(config=True)
+    cors_origins = List(
+        Unicode(),
+        help="Exact origins, such as https://app.example.org, whose pages may call with a key or "
+        "token.",
     ).tag(config=True)
     keep_warm_models = Int(
         _DEFAULTS.keep_warm_models,
@@ -145,4 +163,6 @@ class SettingsTraits(Configurable):
             for name in Settings.__dataclass_fields__
             if name != "data_dir" and self.has_trait(name)
         }
+        for name in ("trusted_proxies", "cors_origins"):
+            values[name] = tuple(values[name])
         return Settings(data_dir=Path(self.data_dir).expanduser().absolute(), **values)

@@ -1,4 +1,4 @@
-"""How the package's worker side is started in an interpreter that may know nothing of it."""
+"""How the package's processes are started, in interpreters that may know nothing of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ spec = importlib.util.spec_from_file_location(
 module = importlib.util.module_from_spec(spec)
 sys.modules["mlserve_jupyter"] = module
 spec.loader.exec_module(module)
-from mlserve_jupyter.serving import supervisor
-getattr(supervisor, target)(*sys.argv[3:])
+import importlib
+name, _, function = target.rpartition(".")
+getattr(importlib.import_module("mlserve_jupyter.serving." + name), function)(*sys.argv[3:])
 """
-"""Run a function of ``supervisor`` in any interpreter, with the server's copy of the package."""
+"""Run a function of ``serving`` in any interpreter, with the server's copy of the package."""
 
 
 def command(interpreter: str, target: str, *arguments: str) -> list[str]:
-    """Return the command line that runs ``target`` of ``supervisor`` under ``interpreter``."""
+    """Return the command line that runs ``target``, such as ``supervisor.main``."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [interpreter, "-c", BOOTSTRAP, package, target, *arguments]

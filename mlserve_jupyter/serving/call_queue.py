@@ -11,11 +11,8 @@ import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-import msgspec
-
-from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import Overloaded
-from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import Reply, WorkerError
 from mlserve_jupyter.serving.worker_process import WorkerProcess
 
@@ -23,7 +20,8 @@ LOADING = ""
 """The method of a call that only wants its model loaded."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Answer:
     """What a worker gave for one call.
 
     Attributes
@@ -77,7 +75,7 @@ class WaitingCall:
 
     ref: ModelRef
     method: str
-    batch: InputBatch | None
+    batch: Batch | None
     may_join: bool
     n_bytes: int
     arrived: float

@@ -16,7 +16,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
+
+Batch = InputBatch | SealedBatch
+"""Checked input, in the clear or sealed."""
 
 PREFIX = struct.Struct(">IQ")
 """Lengths of a frame's header and body."""
@@ -61,11 +65,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Call:
-    """Call ``method`` of a model that was introduced, at once for all ``batches`` if it can be."""
+    """Call ``method`` of a model that was introduced, at once for all ``batches`` if it can be.
+
+    A sealed batch goes alone.
+    """
 
     key: str
     method: str
-    batches: tuple[InputBatch, ...]
+    batches: tuple[Batch, ...]
 
 
 @dataclass(frozen=True)
@@ -137,15 +144,21 @@ def frame(header: bytes, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(header), len(body)) + header + body
 
 
-def message_frame(number: int, message: Message) -> bytes:
-    """Return the frame of a message from the server to a worker.
+def message_frame(number: int, message: Message) -> tuple[bytes, memoryview | None]:
+    """Return the frame of a message from the server to a worker, and what follows as its body.
 
     Parameters
     ----------
     number
         Comes back in the answer, so that no other frame is taken for it.
     """
-    return frame(pickle.dumps((number, message), protocol=5))
+    buffers: list[pickle.PickleBuffer] = []
+    header = pickle.dumps((number, message), protocol=5, buffer_callback=buffers.append)
+    if not buffers:
+        return frame(header), None
+    (sealed,) = buffers
+    body = sealed.raw()
+    return PREFIX.pack(len(header), len(body)) + header, body
 
 
 def receive_message(sock: socket.socket) -> tuple[int, Message] | None:
@@ -153,7 +166,8 @@ def receive_message(sock: socket.socket) -> tuple[int, Message] | None:
     received = receive_frame(sock)
     if received is None:
         return None
-    numbered: tuple[int, Message] = pickle.loads(received[0])
+    header, body = received
+    numbered: tuple[int, Message] = pickle.loads(header, buffers=[body] if body else None)
     return numbered
 
 
@@ -162,7 +176,7 @@ def send_reply(sock: socket.socket, header: dict[str, Any], body: bytes = b"") -
     sock.sendall(frame(json.dumps(header, allow_nan=False).encode(), body))
 
 
-def receive_frame(sock: socket.socket) -> tuple[bytes, bytes] | None:
+def receive_frame(sock: socket.socket) -> tuple[bytearray, bytearray] | None:
     """Wait for the next frame; None when the other side is gone."""
     prefix = _receive_exactly(sock, PREFIX.size)
     if prefix is None:
@@ -170,7 +184,7 @@ def receive_frame(sock: socket.socket) -> tuple[bytes, bytes] | None:
     header_bytes, body_bytes = PREFIX.unpack(prefix)
     header = _receive_exactly(sock, header_bytes)
     body = _receive_exactly(sock, body_bytes) if header is not None else None
-    return None if header is None or body is None else (bytes(header), bytes(body))
+    return None if header is None or body is None else (header, body)
 
 
 def _receive_exactly(sock: socket.socket, n_bytes: int) -> bytearray | None:

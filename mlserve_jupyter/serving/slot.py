@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import (
     DeadlineExceeded,
     MLServeError,
@@ -17,7 +16,7 @@ from mlserve_jupyter.errors import (
     WorkerOutOfMemory,
 )
 from mlserve_jupyter.serving.call_queue import LOADING, Answer, CallQueue, WaitingCall
-from mlserve_jupyter.serving.protocol import Call, Load, ModelRef
+from mlserve_jupyter.serving.protocol import Batch, Call, Load, ModelRef
 from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.settings import Settings
@@ -104,7 +103,7 @@ class Slot:
         self,
         ref: ModelRef,
         method: str,
-        batch: InputBatch | None,
+        batch: Batch | None,
         timeout_s: float,
         *,
         may_join: bool = False,

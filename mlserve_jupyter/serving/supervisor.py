@@ -141,7 +141,12 @@ class Supervisor:
 
     def _spawn(self, worker_id: int, fd: int) -> _Child:
         popen = subprocess.Popen(
-            command(sys.executable, "spawned_worker", str(fd), json.dumps(asdict(self._limits))),
+            command(
+                sys.executable,
+                "supervisor.spawned_worker",
+                str(fd),
+                json.dumps(asdict(self._limits)),
+            ),
             pass_fds=[fd],
         )
         os.close(fd)

@@ -231,7 +231,12 @@ def _spawn(
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
     try:
         return subprocess.Popen(
-            command(interpreter, "main", str(theirs.fileno()), json.dumps(asdict(limits))),
+            command(
+                interpreter,
+                "supervisor.main",
+                str(theirs.fileno()),
+                json.dumps(asdict(limits)),
+            ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -14,6 +14,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.artifacts.inputs import build_input, concat_batches
 from mlserve_jupyter.artifacts.loading import MissingModule, load, sha256_of
@@ -22,6 +23,7 @@ from mlserve_jupyter.serving.compiling import compile_for_server
 from mlserve_jupyter.serving.independence import answers_row_by_row
 from mlserve_jupyter.serving.model_cache import ModelCache
 from mlserve_jupyter.serving.protocol import (
+    Batch,
     Call,
     Compare,
     Compile,
@@ -130,8 +132,9 @@ class Worker:
         method = _method(model, call.method)
         if len(call.batches) > 1:
             try:
-                result = method(build_input(inputs, concat_batches(call.batches)))
-                sizes = [batch.n_rows for batch in call.batches]
+                batches = [_opened(batch) for batch in call.batches]
+                result = method(build_input(inputs, concat_batches(batches)))
+                sizes = [batch.n_rows for batch in batches]
                 return [_encoded(part) for part in split_output(result, sizes)]
             except Exception:
                 # What went wrong shows again below, at the batch that it belongs to.
@@ -170,10 +173,10 @@ class _Answer:
         return {"n_bytes": len(self.body), "columns": self.columns, "error": self.error}
 
 
-def _call_alone(method: Any, inputs: InputSpec, batch: InputBatch) -> _Answer:
+def _call_alone(method: Any, inputs: InputSpec, batch: Batch) -> _Answer:
     step = "input"
     try:
-        data = build_input(inputs, batch)
+        data = build_input(inputs, _opened(batch))
         step = "predict"
         result = method(data)
         step = "output"
@@ -181,6 +184,10 @@ def _call_alone(method: Any, inputs: InputSpec, batch: InputBatch) -> _Answer:
     except BaseException as error:
         # A model may raise anything, SystemExit and KeyboardInterrupt among it.
         return _Answer(b"", error=_describe_error(step, error))
+
+
+def _opened(batch: Batch) -> InputBatch:
+    return batch.opened() if isinstance(batch, SealedBatch) else batch
 
 
 def _encoded(result: Any) -> _Answer:

@@ -155,7 +155,10 @@ class WorkerProcess:
     def _tell(self, message: Message) -> int:
         """Send a message; return its number."""
         number = next(self._numbers)
-        self._writer.write(message_frame(number, message))
+        head, body = message_frame(number, message)
+        self._writer.write(head)
+        if body is not None:
+            self._writer.write(body)
         return number
 
     async def new_modules(self) -> list[str]:

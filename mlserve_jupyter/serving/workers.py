@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.serving.call_queue import LOADING, Answer
-from mlserve_jupyter.serving.protocol import ModelRef, WorkerLimits
+from mlserve_jupyter.serving.protocol import Batch, ModelRef, WorkerLimits
 from mlserve_jupyter.serving.slot import Slot
 from mlserve_jupyter.serving.supervisor_process import SupervisorProcess
 from mlserve_jupyter.serving.worker_process import WorkerProcess
@@ -193,7 +192,7 @@ class Environment:
         self,
         ref: ModelRef,
         method: str,
-        batch: InputBatch,
+        batch: Batch,
         timeout_s: float,
         *,
         may_join: bool = False,

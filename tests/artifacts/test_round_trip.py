@@ -96,7 +96,7 @@ if find_spec("pyarrow") is not None:
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_frame_column_comes_back_bit_for_bit(name):
-    frame = pd.DataFrame({name: COLUMNS[name], "other": [1, 2, 3]}, index=[7, 8, 9])
+    frame = pd.DataFrame({name: COLUMNS[name], "other": [1, 2, 3]}).set_axis([7, 8, 9])
     assert_identical(round_trip(frame), frame)
 
 

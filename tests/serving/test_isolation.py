@@ -36,7 +36,7 @@ def test_the_supervisor_runs_the_servers_copy_of_the_package_in_any_interpreter(
 ) -> None:
     from mlserve_jupyter.serving.bootstrap import command as command_of
 
-    command = command_of(sys.executable, "_preload", "json")
+    command = command_of(sys.executable, "supervisor._preload", "json")
     # -I: neither the environment's packages path nor the current folder may be needed.
     done = subprocess.run(
         [command[0], "-I", *command[1:]],

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mlserve_jupyter.api.compiled import CompiledMethod, CompiledRecord
-from mlserve_jupyter.api.signature import InputBatch, InputSpec
+from mlserve_jupyter.api.signature import InputBatch, InputSpec, Packed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,8 +87,14 @@ class CompiledModel:
     def table(self, batch: InputBatch) -> Array | None:
         """Return checked input as the graph takes it; None where the model itself must answer."""
         np = self._np
-        if batch.rows is not None:
+        if isinstance(batch.rows, Packed):
+            table = self._floats(batch.rows).reshape(batch.n_rows, -1)
+        elif batch.rows is not None:
             table = np.array(batch.rows, dtype=np.float64)
+        elif any(isinstance(column, Packed) for column in batch.columns or ()):
+            table = np.empty((batch.n_rows, len(batch.columns or ())))
+            for j, column in enumerate(batch.columns or ()):
+                table[:, j] = self._floats(column) if isinstance(column, Packed) else column
         else:
             table = np.array(batch.columns, dtype=np.float64).T
         if not self._plain:
@@ -143,6 +149,14 @@ class CompiledModel:
             np.exp(values, values)
             values /= np.sum(values, axis=1).reshape(-1, 1)
         return values
+
+    def _floats(self, values: Packed) -> Array:
+        """Return packed values in double precision, and NaN where one is missing."""
+        np = self._np
+        numbers: Array = np.frombuffer(values.data, dtype=values.code).astype(np.float64)
+        if values.missing is not None:
+            numbers[np.frombuffer(values.missing, dtype=bool)] = np.nan
+        return numbers
 
     def _as_held(self, table: Array) -> Array:
         """Round to what the columns' dtypes hold."""
