@@ -15,7 +15,7 @@ from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenticated
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
-from mlserve_jupyter.server.owner import owner_name
+from mlserve_jupyter.server.owner import kernel_role, owner_name, role_of
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
 from mlserve_jupyter.server.settings_traits import SettingsTraits
