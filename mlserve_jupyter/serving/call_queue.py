@@ -11,6 +11,8 @@ import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+import msgspec
+
 from mlserve_jupyter.errors import Overloaded
 from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import Reply, WorkerError
@@ -20,8 +22,7 @@ LOADING = ""
 """The method of a call that only wants its model loaded."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a worker gave for one call.
 
     Attributes

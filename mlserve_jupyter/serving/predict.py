@@ -13,7 +13,7 @@ import msgspec
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.decode import InputDecoder
-from mlserve_jupyter.api.signature import InputBatch
+from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
     InputRejected,
@@ -25,8 +25,11 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.decoders import DecoderPool, is_decoded_elsewhere
+from mlserve_jupyter.serving.decoding import is_json
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
-from mlserve_jupyter.serving.protocol import ModelRef
+from mlserve_jupyter.serving.logged_input import inputs_as_json
+from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import Question, ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
@@ -37,8 +40,11 @@ from mlserve_jupyter.storage.users import User
 if TYPE_CHECKING:
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
 
-DECODE_INLINE_BYTES = 64 * 1024
-"""Larger bodies are decoded in a thread, so that the event loop goes on serving others."""
+CHECK_INLINE_BYTES = 256 * 1024
+"""Larger answers are checked in another process, so that the event loop goes on serving others."""
+
+MAX_COMPILED_ROWS = 4096
+"""More rows are answered by the model itself: in its worker, large answers hold up nobody."""
 
 MAX_DECODERS = 512
 
@@ -85,7 +91,14 @@ class _HeadWithColumns(_Head, frozen=True):
 class _Record:
     """What the log will say of a call, as far as it is known."""
 
-    def __init__(self, version: ServedVersion, request: PredictRequest, started: float) -> None:
+    def __init__(
+        self,
+        version: ServedVersion,
+        request: PredictRequest,
+        started: float,
+        max_value_bytes: int,
+    ) -> None:
+        self.max_value_bytes = max_value_bytes
         self.version = version
         self.request = request
         self.started = started
@@ -126,7 +139,12 @@ class _Record:
             load_ms=self.load_ms,
             predict_ms=self.predict_ms,
             total_ms=(time.perf_counter() - self.started) * 1e3,
-            inputs=_inputs_as_json(self.request, self.status),
+            inputs=inputs_as_json(
+                self.request.body,
+                self.request.content_type,
+                self.status,
+                self.max_value_bytes,
+            ),
             outputs=self.outputs,
             error=self.error,
         )
@@ -157,15 +175,18 @@ class Predictor:
         self._settings = settings
         self._results = results
         self._compiled = CompiledRuntime(settings)
+        self._decoder_pool = DecoderPool(settings)
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
 
     def apply(self, settings: Settings) -> None:
         """Go on with other deadlines."""
         self._settings = settings
         self._compiled.apply(settings)
+        self._decoder_pool.apply(settings)
 
     async def aclose(self) -> None:
         """End what computes here."""
+        await self._decoder_pool.aclose()
         await self._compiled.aclose()
 
     async def predict(self, request: PredictRequest) -> bytes:
@@ -206,10 +227,10 @@ class Predictor:
         self, version: ServedVersion, request: PredictRequest, started: float
     ) -> bytes | Coroutine[Any, Any, bytes]:
         request.note_version(version.version)
-        record = _Record(version, request, started)
+        record = _Record(version, request, started, self._settings.log_max_value_bytes)
         try:
             record.method = _method_of(version, request.method)
-            if len(request.body) > DECODE_INLINE_BYTES:
+            if is_decoded_elsewhere(request.body, request.content_type):
                 return self._predict_in_time(record, None, None)
             batch = self._decoder(version).decode(request.body, request.content_type)
             record.n_rows = batch.n_rows
@@ -232,7 +253,7 @@ class Predictor:
         return _splice(record, answer.columns)
 
     def _answer_at_once(
-        self, version: ServedVersion, method: str, batch: InputBatch, question: Question | None
+        self, version: ServedVersion, method: str, batch: Batch, question: Question | None
     ) -> Answer | None:
         """Return what this process's memory or a small graph answers; None for all else."""
         if question is not None and question.answer is not None:
@@ -245,20 +266,20 @@ class Predictor:
         return answer
 
     async def _predict_in_time(
-        self, record: _Record, batch: InputBatch | None, question: Question | None
+        self, record: _Record, batch: Batch | None, question: Question | None
     ) -> bytes:
         version, request = record.version, record.request
         n_bytes = len(request.body)
         try:
             if batch is None:
-                batch = await self._decode(version, request)
-                record.n_rows = batch.n_rows
+                batch = await self._decoder_pool.decode(version, request.body, request.content_type)
+                record.n_rows, n_bytes = batch.n_rows, len(batch.payload)
             answer = await self._answer(version, record.method, batch, n_bytes, question)
             record.note_answer(answer)
             if answer.error is not None:
                 is_owner = version.is_managed_by(request.user)
                 raise_worker_error(answer.error, version_name(version), is_owner=is_owner)
-            record.outputs = checked_json(answer.body, version_name(version))
+            record.outputs = await self._checked(answer.body, version)
         except MLServeError as error:
             record.fail(error)
             raise
@@ -273,7 +294,7 @@ class Predictor:
         self,
         version: ServedVersion,
         method: str,
-        batch: InputBatch,
+        batch: Batch,
         n_bytes: int,
         question: Question | None,
     ) -> Answer:
@@ -285,11 +306,9 @@ class Predictor:
             question, batch, lambda: self.call(version, method, batch, n_bytes)
         )
 
-    async def call(
-        self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int
-    ) -> Answer:
+    async def call(self, version: ServedVersion, method: str, batch: Batch, n_bytes: int) -> Answer:
         """Run a method of a version on checked input: its graph here, or the worker's model."""
-        if version.runtime == "onnx":
+        if version.runtime == "onnx" and batch.n_rows <= MAX_COMPILED_ROWS:
             answer = await self._compiled.call(version, method, batch)
             if answer is not None:
                 return answer
@@ -298,7 +317,8 @@ class Predictor:
             method,
             batch,
             self._settings.predict_timeout_s,
-            may_join=method in version.verification.row_by_row,
+            may_join=method in version.verification.row_by_row
+            and not isinstance(batch, SealedBatch),
             n_bytes=n_bytes,
         )
 
@@ -311,9 +331,13 @@ class Predictor:
             await environment.warm(version.environment.modules)
         return (await environment.load(model_ref(version))).error
 
-    async def _decode(self, version: ServedVersion, request: PredictRequest) -> InputBatch:
-        decoder = self._decoder(version)
-        return await asyncio.to_thread(decoder.decode, request.body, request.content_type)
+    async def _checked(self, body: bytes, version: ServedVersion) -> bytes:
+        """Return an answer as :func:`checked_json` does, however large it is."""
+        if len(body) <= CHECK_INLINE_BYTES:
+            return checked_json(body, version_name(version))
+        if not await self._decoder_pool.is_json(body):
+            raise _not_json(version_name(version))
+        return body
 
     def _decoder(self, version: ServedVersion) -> InputDecoder:
         decoder = self._decoders.get(version.id)
@@ -345,12 +369,13 @@ def checked_json(body: bytes, name: str) -> bytes:
     ModelFailed
         If it is not.
     """
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-        body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ModelFailed(f"The answer of {name} is not JSON.") from None
+    if not is_json(body):
+        raise _not_json(name)
     return body
+
+
+def _not_json(name: str) -> ModelFailed:
+    return ModelFailed(f"The answer of {name} is not JSON.")
 
 
 def raise_worker_error(error: WorkerError, name: str, *, is_owner: bool) -> NoReturn:
@@ -402,20 +427,6 @@ def _method_of(version: ServedVersion, wanted: str | None) -> str:
             methods=list(version.methods),
         )
     return wanted
-
-
-def _inputs_as_json(request: PredictRequest, status: str) -> bytes | None:
-    """Return the body for the log: JSON as it came, other text as a JSON string."""
-    if request.content_type.partition(";")[0].strip().lower() not in ("", "application/json"):
-        return msgspec.json.encode(request.body.decode("utf-8", "replace"))
-    if status == "ok":
-        return request.body
-    try:
-        # Readers of the log decode it whole, so what they could not read is left out.
-        msgspec.json.decode(request.body)
-        return request.body.decode().encode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _splice(record: _Record, columns: list[str] | None) -> bytes:

@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.resources import CacheRefusal, DescribeCacheUse
-from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.cache.protocol import Cache
 from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.cache_worth import CacheWorth
 from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.protocol import Batch
 from mlserve_jupyter.serving.replies import Reply, WorkerError
 from mlserve_jupyter.version import __version__
 
@@ -61,7 +62,7 @@ class ResultCache:
         self._uses: OrderedDict[tuple[str, str, str], CacheUse] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Outcome]] = {}
 
-    def ask(self, version: ServedVersion, method: str, batch: InputBatch, n_bytes: int) -> Question:
+    def ask(self, version: ServedVersion, method: str, batch: Batch, n_bytes: int) -> Question:
         """Begin a call: ask what is in this process's memory, unless asking would cost more.
 
         Parameters
@@ -80,7 +81,7 @@ class ResultCache:
         return question
 
     async def answer(
-        self, question: Question, batch: InputBatch, compute: Callable[[], Awaitable[Answer]]
+        self, question: Question, batch: Batch, compute: Callable[[], Awaitable[Answer]]
     ) -> Answer:
         """Return the answer to checked input, computed only if it has to be.
 
@@ -247,10 +248,11 @@ class CacheUse:
         )
 
 
-def input_digest(batch: InputBatch) -> str | None:
+def input_digest(batch: Batch) -> str | None:
     """Return a digest of checked input, equal for two bodies that mean the same.
 
-    None where there is no canonical form of a value.
+    None where there is no canonical form of a value. Sealed batches are digested as they are: one
+    has another digest than the same values in the clear, which costs a look-up and no more.
 
     Notes
     -----
@@ -258,6 +260,8 @@ def input_digest(batch: InputBatch) -> str | None:
     not what a worker does not tell apart (tuples and lists). It has no integers beyond 64 bits and
     no lone surrogates; ``json`` has both, and differs from MessagePack in its first byte.
     """
+    if isinstance(batch, SealedBatch):
+        return "sealed:" + hashlib.sha256(batch.payload).hexdigest()
     try:
         try:
             canonical = _INPUT.encode(batch)

@@ -10,10 +10,12 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import DeadlineExceeded, Overloaded
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.protocol import Batch
 from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.runtimes.graph_check import GraphRefused, check_graph
 from mlserve_jupyter.serving.runtimes.session import CompiledModel, missing_libraries, versions
@@ -55,7 +57,7 @@ class CompiledRuntime:
         """Go on with other limits and deadlines."""
         self._settings = settings
 
-    def call_at_once(self, version: ServedVersion, method: str, batch: InputBatch) -> Answer | None:
+    def call_at_once(self, version: ServedVersion, method: str, batch: Batch) -> Answer | None:
         """Answer a call of an open graph that costs next to nothing; None for :meth:`call`."""
         graph = self._open.get(version.id)
         if graph is None or graph.expected_ms(method, batch.n_rows) >= INLINE_MS:
@@ -64,7 +66,7 @@ class CompiledRuntime:
         body, predict_ms = graph.answer_at_once(method, batch)
         return None if body is None else _answer(body, predict_ms, queue_ms=0.0)
 
-    async def call(self, version: ServedVersion, method: str, batch: InputBatch) -> Answer | None:
+    async def call(self, version: ServedVersion, method: str, batch: Batch) -> Answer | None:
         """Answer a call; None where the model itself must.
 
         Raises
@@ -128,7 +130,7 @@ class CompiledRuntime:
             self._open.popitem(last=False)
 
     async def _in_thread(
-        self, graph: OpenGraph, method: str, batch: InputBatch
+        self, graph: OpenGraph, method: str, batch: Batch
     ) -> tuple[bytes | None, float]:
         if self._n_in_threads >= self._settings.max_queue_requests:
             raise Overloaded(
@@ -171,12 +173,13 @@ class OpenGraph:
         self._cost_ms: dict[tuple[str, int], float] = {}
         self._n_calls = 0
 
-    def answer(self, method: str, batch: InputBatch) -> bytes | None:
+    def answer(self, method: str, batch: Batch) -> bytes | None:
         """Return the JSON of ``predictions``; None where the model itself must answer."""
-        table = self._model.table(batch)
+        opened = batch.opened() if isinstance(batch, SealedBatch) else batch
+        table = self._model.table(opened)
         return None if table is None else self._model.answer(method, table)
 
-    def answer_at_once(self, method: str, batch: InputBatch) -> tuple[bytes | None, float]:
+    def answer_at_once(self, method: str, batch: Batch) -> tuple[bytes | None, float]:
         """Return the answer and the milliseconds that it took; one call in some is measured.
 
         Asking for the processor's time takes as long as half of a small graph's answer.
@@ -190,7 +193,7 @@ class OpenGraph:
         body = self.answer(method, batch)
         return body, (time.perf_counter() - started) * 1e3
 
-    def timed_answer(self, method: str, batch: InputBatch) -> tuple[bytes | None, float]:
+    def timed_answer(self, method: str, batch: Batch) -> tuple[bytes | None, float]:
         """Return the answer and the milliseconds of processor time that it took.
 
         The clock on the wall would count what other threads do meanwhile: under load no call would
