@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.ensemble import (
@@ -23,6 +24,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
 
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.artifacts.infer import infer_inputs
@@ -87,6 +89,90 @@ def test_trees_are_equal_in_every_bit_also_on_rows_that_were_not_probed(
         table = graph.table(InputBatch(300, rows=rows.tolist()))
         assert table is not None
         assert graph.answer(method, table) == encode_output(getattr(model, method)(rows))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "exact"),
+    [
+        (LGBMClassifier(n_estimators=30, verbose=-1), CANCER, {"predict", "predict_proba"}),
+        (LGBMClassifier(n_estimators=30, verbose=-1), IRIS, {"predict"}),
+        (LGBMRegressor(n_estimators=30, verbose=-1), DIABETES, {"predict"}),
+        (LGBMRegressor(boosting_type="dart", verbose=-1), DIABETES, {"predict"}),
+        (XGBClassifier(n_estimators=30), CANCER, {"predict"}),
+        (XGBClassifier(n_estimators=30), IRIS, {"predict"}),
+        (XGBRFClassifier(n_estimators=30), CANCER, {"predict"}),
+        (XGBRegressor(n_estimators=30), DIABETES, {"predict"}),
+        (XGBRegressor(objective="reg:quantileerror", quantile_alpha=0.3), DIABETES, {"predict"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_boosted_trees_of_other_libraries_answer_bit_for_bit_also_around_missing_values(
+    model: Any, data: Any, exact: set[str]
+) -> None:
+    X, y = data[0].copy(), data[1]
+    X[::7, 1] = np.nan
+    model.set_params(n_jobs=1).fit(X, y)
+    found = compiled(model, X)
+    assert set(found.record.methods) == exact, found.record.native
+    graph = CompiledModel(found.graph, found.record, infer_inputs(X))
+    rng = np.random.default_rng(1)
+    spread = np.nanstd(X, axis=0)
+    rows = X[rng.integers(0, len(X), 500)] + rng.normal(size=(500, X.shape[1])) * spread
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    rows[rng.random(rows.shape) < 0.1] = 0.0
+    for method in exact:
+        for i in range(500):
+            table = graph.table(InputBatch(1, rows=rows[i : i + 1].tolist()))
+            assert table is not None
+            answer = graph.answer(method, table)
+            # Where two classes are nearly as likely, the model itself is asked.
+            assert answer in (None, encode_output(getattr(model, method)(rows[i : i + 1])))
+    table = graph.table(InputBatch(len(X), rows=X.tolist()))
+    assert table is not None
+    for method in exact:
+        assert graph.answer(method, table) == encode_output(getattr(model, method)(X))
+
+
+def test_boosted_trees_stopped_early_answer_with_their_best_rounds() -> None:
+    X, y = CANCER
+    boosted = XGBClassifier(n_estimators=200, early_stopping_rounds=3, learning_rate=0.9, n_jobs=1)
+    boosted.fit(X[:300], y[:300], eval_set=[(X[300:], y[300:])], verbose=False)
+    assert boosted.best_iteration + 1 < boosted.get_booster().num_boosted_rounds()
+    found = compiled(boosted, X, within_tolerance=True)
+    assert set(found.record.methods) == {"predict", "predict_proba"}
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (LGBMRegressor(objective="poisson", verbose=-1), "objective 'poisson'"),
+        (LGBMRegressor(linear_tree=True, verbose=-1), "linear models"),
+        (LGBMRegressor(zero_as_missing=True, verbose=-1), "zeros for missing"),
+        (
+            LGBMRegressor(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, verbose=-1),
+            "are averaged",
+        ),
+        (XGBRegressor(objective="count:poisson"), "objective 'count:poisson'"),
+        (XGBRegressor(booster="gblinear"), "booster is 'gblinear'"),
+        (XGBRegressor(missing=0.0), "0.0 for a missing value"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_boosted_trees_do_that_a_graph_does_not_is_said(model: Any, why: str) -> None:
+    X, y = DIABETES
+    X = np.round(X * 100)
+    model.set_params(n_estimators=3, n_jobs=1).fit(X, y)
+    found = compiled(model, X)
+    assert not found.record.methods
+    assert why in found.record.native["predict"]
+
+
+def test_splits_by_category_are_left_to_the_model() -> None:
+    X, y = DIABETES
+    X = np.round(np.abs(X) * 100)
+    model = LGBMRegressor(n_estimators=3, verbose=-1, n_jobs=1)
+    found = compiled(model.fit(X, y, categorical_feature=[0, 2]), X)
+    assert found.record.native == {"predict": "its trees split by categories"}
 
 
 def test_rows_that_a_model_refuses_are_left_to_it() -> None:

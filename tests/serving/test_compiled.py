@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from xgboost import XGBClassifier
 
 from tests.live import LiveServer
 
@@ -33,7 +35,7 @@ def notebook(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def compiled_version(server: LiveServer, name: str, n: int = 1) -> dict[str, Any]:
     """Wait until it is known what could be compiled."""
-    for _ in range(200):
+    for _ in range(1200):
         version: dict[str, Any] = server.request("GET", f"api/v1/models/{name}/versions/{n}").json()
         if version["verification"]["compiled"] is not None:
             return version
@@ -154,3 +156,29 @@ def test_why_a_model_runs_natively_is_in_its_record(live_server: LiveServer, not
     assert version["runtime"] == "native"
     assert "no exact graph" in version["verification"]["compiled"]["native"]["predict"]
     assert "KNeighborsClassifier has no exact graph" in str(notebook.show("neighbours"))
+
+
+@pytest.mark.slow
+def test_boosted_trees_of_other_libraries_are_deployed_and_compiled(
+    live_server: LiveServer, notebook: Any
+) -> None:
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])]).iloc[:, :6]
+    frame["c6"] = np.arange(len(frame))
+    frame.iloc[::5, 2] = np.nan
+    for name, model in (
+        ("by-lightgbm", LGBMClassifier(n_estimators=10, verbose=-1, n_jobs=1)),
+        ("by-xgboost", XGBClassifier(n_estimators=10, n_jobs=1)),
+    ):
+        model.fit(frame, Y)
+        notebook.deploy(model, name=name, sample=frame)
+        version = compiled_version(live_server, name)
+        assert version["runtime"] == "onnx", version["verification"]["compiled"]["native"]
+        split = {
+            "columns": list(frame.columns),
+            "data": [[None if v != v else v for v in row] for row in frame.to_numpy().tolist()],
+        }
+        answer = live_server.request(
+            "POST", f"api/v1/predict/{name}?method=predict", json={"dataframe_split": split}
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"] == model.predict(frame).tolist()

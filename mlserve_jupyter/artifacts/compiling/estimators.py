@@ -10,6 +10,8 @@ import numpy as np
 
 from mlserve_jupyter.artifacts.compiling.flow import Compiled, Flow, NotCompilable, Output
 from mlserve_jupyter.artifacts.compiling.graph import Array
+from mlserve_jupyter.artifacts.compiling.labels import first_of_largest, flat, leads, sign
+from mlserve_jupyter.artifacts.compiling.lightgbm_models import lightgbm_model
 from mlserve_jupyter.artifacts.compiling.transformers import full_name
 from mlserve_jupyter.artifacts.compiling.trees import (
     Tree,
@@ -17,13 +19,14 @@ from mlserve_jupyter.artifacts.compiling.trees import (
     constant_tree,
     sklearn_tree,
 )
+from mlserve_jupyter.artifacts.compiling.xgboost_models import xgboost_model
 
 MAX_COPIED_CLASSES = 2
 """A forest of so many classes is written once a class; one of more looks its leaves up."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-# Fitted estimators are scikit-learn's, whose attributes have no types, hence ``Any``.
+# Fitted estimators are their library's, whose attributes have no types, hence ``Any``.
 
 
 def predictor(model: Any, flow: Flow) -> Compiled:
@@ -64,7 +67,7 @@ def _forest_classifier(model: Any, flow: Flow, trees: Sequence[Any] | None = Non
     if trees is None:
         proba = graph.node("Div", total, graph.constant(np.float64(len(found))))
     outputs = {
-        "predict": _first_of_largest(flow, proba, model.classes_),
+        "predict": first_of_largest(flow, proba, model.classes_),
         "predict_proba": Output(proba, n_classes),
     }
     return Compiled(outputs, flow, tuple(ensemble[: len(found)]), _FLOAT32_MAX)
@@ -94,7 +97,7 @@ def _forest_regressor(model: Any, flow: Flow, trees: Sequence[Any] | None = None
     _require_one_output(model)
     found = [tree.tree_ for tree in model.estimators_] if trees is None else trees
     ensemble = [sklearn_tree(tree, tree.value[:, 0, 0]) for tree in found]
-    total = _flat(flow, add_ensemble(graph, flow.float32(), ensemble, 1))
+    total = flat(flow, add_ensemble(graph, flow.float32(), ensemble, 1))
     if trees is None:
         total = graph.node("Div", total, graph.constant(np.float64(len(found))))
     return Compiled({"predict": Output(total, None)}, flow, tuple(ensemble), _FLOAT32_MAX)
@@ -160,22 +163,22 @@ def _boosted_outputs(
     if not hasattr(model, "classes_"):
         if link != "IdentityLink":
             raise NotCompilable(f"its predictions go through a {link}")
-        return {"predict": Output(_flat(flow, raw), None)}
+        return {"predict": Output(flat(flow, raw), None)}
     if n_targets > 1:
         outputs = {
-            "predict": _first_of_largest(flow, raw, model.classes_),
+            "predict": first_of_largest(flow, raw, model.classes_),
             "decision_function": Output(raw, n_targets),
         }
         if link == "MultinomialLogit":
             outputs["predict_proba"] = Output(raw, n_targets, finish=softmax)
         return outputs
-    flat = _flat(flow, raw)
+    score = flat(flow, raw)
     outputs = {
-        "predict": _sign(flow, flat, positive, model.classes_),
-        "decision_function": Output(flat, None),
+        "predict": sign(flow, score, positive, model.classes_),
+        "decision_function": Output(score, None),
     }
     if link == "LogitLink":
-        outputs["predict_proba"] = Output(flat, None, finish="sigmoid")
+        outputs["predict_proba"] = Output(score, None, finish="sigmoid")
     return outputs
 
 
@@ -188,12 +191,14 @@ def _linear_classifier(model: Any, flow: Flow) -> Compiled:
     size = _scores(flow, np.abs(coef), np.abs(intercept), absolute=True)
     doubt = graph.node("Mul", size, graph.constant(np.float64((coef.shape[1] + 4) * 2.0**-51)))
     if len(coef) == 1:
-        certain = graph.node("Greater", graph.node("Abs", _flat(flow, scores)), _flat(flow, doubt))
-        label = _sign(flow, _flat(flow, scores), "Greater", model.classes_)
-        decision = Output(_flat(flow, scores), None, is_exact=False)
+        certain = graph.node("Greater", graph.node("Abs", flat(flow, scores)), flat(flow, doubt))
+        label = sign(flow, flat(flow, scores), "Greater", model.classes_)
+        decision = Output(flat(flow, scores), None, is_exact=False)
     else:
-        certain = _leads(flow, scores, doubt)
-        label = _first_of_largest(flow, scores, model.classes_)
+        largest = graph.node("ReduceMax", doubt, graph.constant(np.array([1])), keepdims=1)
+        # The largest score and the next may both be off.
+        certain = leads(flow, scores, graph.node("Add", largest, largest))
+        label = first_of_largest(flow, scores, model.classes_)
         decision = Output(scores, len(coef), is_exact=False)
     predict = Output(label.value, None, "int64", "labels", classes=model.classes_, certain=certain)
     outputs = {"predict": predict, "decision_function": decision}
@@ -210,7 +215,7 @@ def _linear_regressor(model: Any, flow: Flow) -> Compiled:
     value = _scores(flow, coef, intercept)
     is_flat = np.ndim(model.coef_) == 1
     n_columns = None if is_flat else len(coef)
-    output = Output(_flat(flow, value) if is_flat else value, n_columns, is_exact=False)
+    output = Output(flat(flow, value) if is_flat else value, n_columns, is_exact=False)
     return Compiled({"predict": output}, flow)
 
 
@@ -227,35 +232,6 @@ def _scores(flow: Flow, coef: Array, intercept: Array, *, absolute: bool = False
     value = graph.node("Abs", flow.value) if absolute else flow.value
     products = graph.node("MatMul", value, graph.constant(np.ascontiguousarray(coef.T)))
     return graph.node("Add", products, graph.constant(np.ascontiguousarray(intercept)))
-
-
-def _leads(flow: Flow, scores: str, doubt: str) -> str:
-    """Tell for each row whether its largest score is so by more than the doubt in both."""
-    graph = flow.graph
-    axis = graph.constant(np.array([1]))
-    best = graph.node("ReduceMax", scores, axis, keepdims=1)
-    doubts = graph.node("ReduceMax", doubt, axis, keepdims=1)
-    lead = graph.node("Sub", best, scores)
-    margin = graph.node("Add", doubts, doubts)
-    # Exactly one column, the best itself, may lie within the margin.
-    near = graph.node("Cast", graph.node("LessOrEqual", lead, margin), to=7)
-    count = graph.node("ReduceSum", near, axis, keepdims=0)
-    return graph.node("Equal", count, graph.constant(np.int64(1)))
-
-
-def _first_of_largest(flow: Flow, value: str, classes: Array) -> Output:
-    label = flow.graph.node("ArgMax", value, axis=1, keepdims=0, select_last_index=0)
-    return Output(label, None, "int64", "labels", classes=classes)
-
-
-def _sign(flow: Flow, value: str, positive: str, classes: Array) -> Output:
-    zero = flow.graph.constant(np.float64(0))
-    label = flow.graph.node("Cast", flow.graph.node(positive, value, zero), to=7)
-    return Output(label, None, "int64", "labels", classes=classes)
-
-
-def _flat(flow: Flow, value: str) -> str:
-    return flow.graph.node("Reshape", value, flow.graph.constant(np.array([-1])))
 
 
 def _require_one_output(model: Any) -> None:
@@ -287,4 +263,10 @@ _CONVERTERS: dict[str, Callable[[Any, Flow], Compiled]] = {
     "sklearn.linear_model.ElasticNet": _linear_regressor,
     "sklearn.linear_model.SGDRegressor": _linear_regressor,
     "sklearn.svm.LinearSVR": _linear_regressor,
+    "lightgbm.sklearn.LGBMClassifier": lightgbm_model,
+    "lightgbm.sklearn.LGBMRegressor": lightgbm_model,
+    "xgboost.sklearn.XGBClassifier": xgboost_model,
+    "xgboost.sklearn.XGBRegressor": xgboost_model,
+    "xgboost.sklearn.XGBRFClassifier": xgboost_model,
+    "xgboost.sklearn.XGBRFRegressor": xgboost_model,
 }

@@ -1,8 +1,8 @@
 """Ensembles of decision trees as one ``TreeEnsemble`` operator, sums and all bit for bit.
 
-The operator compares and adds in double precision, tree after tree, as scikit-learn does. Its
-splits are scikit-learn's own thresholds; where scikit-learn casts its input to float32 first, so
-does the graph.
+The operator compares and adds tree after tree, as the libraries do, and in the precision that they
+do it in. Its splits are the model's own thresholds; where scikit-learn casts its input to float32
+first, so does the graph.
 """
 
 from __future__ import annotations
@@ -60,8 +60,16 @@ def constant_tree(value: float, target: int) -> Tree:
     )
 
 
-def add_ensemble(graph: GraphBuilder, x: str, trees: Sequence[Tree], n_targets: int) -> str:
-    """Add the sum of ``trees`` to a graph; return its name, of shape ``(n_rows, n_targets)``."""
+def add_ensemble(
+    graph: GraphBuilder, x: str, trees: Sequence[Tree], n_targets: int, precision: str = "float64"
+) -> str:
+    """Add the sum of ``trees`` to a graph; return its name, of shape ``(n_rows, n_targets)``.
+
+    Parameters
+    ----------
+    x
+        Name of the features, of the dtype ``precision``, in which it compares, adds and answers.
+    """
     parts: dict[str, list[Array]] = {name: [] for name in _NODE_ATTRIBUTES}
     roots, n_nodes, n_leaves = [], 0, 0
     for tree in trees:
@@ -71,6 +79,7 @@ def add_ensemble(graph: GraphBuilder, x: str, trees: Sequence[Tree], n_targets: 
         n_nodes += max(int((~tree.is_leaf).sum()), 1)
         n_leaves += int(tree.is_leaf.sum())
     joined = {name: np.concatenate(values) for name, values in parts.items()}
+    dtypes = {**_NODE_ATTRIBUTES, "nodes_splits": precision, "leaf_weights": precision}
     return graph.node(
         "TreeEnsemble",
         x,
@@ -79,7 +88,7 @@ def add_ensemble(graph: GraphBuilder, x: str, trees: Sequence[Tree], n_targets: 
         aggregate_function=_SUM,
         post_transform=_NONE,
         tree_roots=np.array(roots, dtype=np.int64),
-        **{name: joined[name].astype(dtype) for name, dtype in _NODE_ATTRIBUTES.items()},
+        **{name: joined[name].astype(dtype) for name, dtype in dtypes.items()},
         nodes_modes=np.full(n_nodes, _LEQ, dtype=np.uint8),
     )
 
