@@ -247,7 +247,7 @@ class Services:
         if found is None:
             from mlserve_jupyter.accounts.owners import user_of
 
-            found = await self._write(user_of, self.engine, principal)
+            found = await self.write(user_of, self.engine, principal)
             if len(self._users) >= MAX_USERS_KNOWN:
                 self._users.clear()
             self._users[principal] = found
@@ -262,7 +262,7 @@ class Services:
 
         The arguments are those of ``change``, hence ``Any``.
         """
-        result = await self._write(change, *arguments, **options)
+        result = await self.write(change, *arguments, **options)
         await self.catalog.refresh()
         return result
 
@@ -272,11 +272,11 @@ class Services:
         When this returns, this process acts on it already. The arguments are those of ``change``,
         hence ``Any``.
         """
-        result = await self._write(change, *arguments, **options)
+        result = await self.write(change, *arguments, **options)
         await self.credentials.changed()
         return result
 
-    async def _write(self, write: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    async def write(self, write: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call what may wait for another writer in a thread that nothing else needs."""
         call = functools.partial(write, *arguments, **options)
         return await asyncio.get_running_loop().run_in_executor(self._writers, call)

@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.accounts.epoch import read_epoch
 from mlserve_jupyter.accounts.keys import KEY_PREFIX, record_of
-from mlserve_jupyter.accounts.principal import Principal, Scope
+from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.tokens import AccessTokens, Claims
+from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.errors import Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import api_keys, refresh_tokens, users
@@ -151,12 +152,14 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
     expires_at_s = float("inf") if row.expires_at is None else row.expires_at.timestamp()
     if expires_at_s <= datetime.now(timezone.utc).timestamp():
         return Finding(epoch)
+    scopes = msgspec.json.decode(row.scopes, type=_Scopes)
     principal = Principal(
         row.name,
         "key",
         user_id=row.user_id,
-        role=row.role,
-        scopes=msgspec.json.decode(row.scopes, type=_Scopes),
+        # An administrator's key without that scope may do no more than anybody's.
+        role=row.role if "admin" in scopes else "user",
+        scopes=scopes,
         model_ids=None if row.model_ids is None else msgspec.json.decode(row.model_ids, type=_Ids),
         credential_id=row.id,
         rate_limit=row.rate_limit,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.storage.users import Role
-
-Scope = Literal["predict", "read", "deploy", "admin"]
 
 ALL_SCOPES: frozenset[Scope] = frozenset(("predict", "read", "deploy", "admin"))
 

@@ -165,7 +165,9 @@ class CatalogModel:
         return self.owner_id == caller.id or caller.role == "admin"
 
     def is_visible_to(self, caller: User) -> bool:
-        """Whether the caller may call it, and read what it is."""
+        """Whether the caller may call it, and read what it is, with the credential that came."""
+        if caller.model_ids is not None and self.id not in caller.model_ids:
+            return False
         if self.visibility == "public" or self.is_managed_by(caller):
             return True
         return self.visibility == "shared" and caller.id in self.shared_with
@@ -322,18 +324,13 @@ class Catalog:
         Raises
         ------
         ModelNotFound
-            The caller sees no such model.
-        PermissionDenied
-            The caller sees it, and the caller's key is limited to others.
+            The caller sees no such model, or the caller's key is limited to others.
         """
         own = self._by_owner.get(caller.id, {})
-        found = own.get(model_ref)
-        if found is None:
-            found = self._elsewhere(caller, model_ref)
-        if found is None:
-            raise model_not_found(model_ref, own, self._namesakes(caller, model_ref))
-        if caller.model_ids is not None and found.id not in caller.model_ids:
-            raise _not_for(found.reference_for(caller))
+        found = own.get(model_ref) or self._elsewhere(model_ref)
+        if found is None or not found.is_visible_to(caller):
+            visible = [name for name, model in own.items() if model.is_visible_to(caller)]
+            raise model_not_found(model_ref, visible, self._namesakes(caller, model_ref))
         return found
 
     def check_deployable(self, caller: User, name: str) -> None:
@@ -347,7 +344,10 @@ class Catalog:
         if caller.model_ids is not None:
             own = self._by_owner.get(caller.id, {}).get(name)
             if own is None or own.id not in caller.model_ids:
-                raise _not_for(name)
+                raise PermissionDenied(
+                    f"This key is limited to certain models, and {name[:80]!r} is none of them.",
+                    model=name[:80],
+                )
 
     def managed_model(self, caller: User, model_ref: str) -> CatalogModel:
         """Return a model that the caller is about to change, or to see all of.
@@ -431,17 +431,15 @@ class Catalog:
             raise ModelNotFound(f"The model {model_id} was deleted: list the models anew.")
         return found
 
-    def _elsewhere(self, caller: User, model_ref: str) -> CatalogModel | None:
-        """Return a model by ``owner~name`` or by its id, if the caller sees it."""
+    def _elsewhere(self, model_ref: str) -> CatalogModel | None:
+        """Return a model by ``owner~name`` or by its id."""
         owner, tilde, name = model_ref.partition("~")
         if tilde:
-            found = self._by_owner_name.get(owner, {}).get(name)
-        else:
-            try:
-                found = self._by_id.get(str(UUID(model_ref)))
-            except ValueError:
-                return None
-        return found if found is not None and found.is_visible_to(caller) else None
+            return self._by_owner_name.get(owner, {}).get(name)
+        try:
+            return self._by_id.get(str(UUID(model_ref)))
+        except ValueError:
+            return None
 
     def _namesakes(self, caller: User, name: str) -> list[str]:
         """Return references to the models of others of this name that the caller sees."""
@@ -452,13 +450,6 @@ class Catalog:
             for model in self._in_order[start:end]
             if model.is_visible_to(caller)
         ]
-
-
-def _not_for(model_ref: str) -> PermissionDenied:
-    return PermissionDenied(
-        f"This key is limited to certain models, and {model_ref[:80]!r} is none of them.",
-        model=model_ref[:80],
-    )
 
 
 def _position(model: CatalogModel) -> tuple[str, str]:

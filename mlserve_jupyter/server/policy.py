@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 
 from tornado.web import RequestHandler
 
-from mlserve_jupyter.accounts.principal import Principal, Scope
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.errors import PermissionDenied
 
 Method = TypeVar("Method", bound=Callable[..., Any])  # any handler method, whatever it takes

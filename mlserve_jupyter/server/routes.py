@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tornado.web import RequestHandler, stream_request_body
 
+from mlserve_jupyter.server.api_keys import ApiKeyResource, ApiKeysResource
 from mlserve_jupyter.server.environments import EnvironmentsResource
 from mlserve_jupyter.server.health import LiveResource, ReadyResource
 from mlserve_jupyter.server.models import (
@@ -28,6 +29,8 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
     (r"mlserve/api/v1/environments", EnvironmentsResource),
+    (r"mlserve/api/v1/api-keys", ApiKeysResource),
+    (r"mlserve/api/v1/api-keys/([^/]+)", ApiKeyResource),
     (r"mlserve/health/live", LiveResource),
     (r"mlserve/health/ready", ReadyResource),
     (r"mlserve/.*", NotFoundResource),
