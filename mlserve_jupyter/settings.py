@@ -35,6 +35,8 @@ class Settings:
     owner
         Name of the platform user that the notebook's owner is, where Jupyter gives no name of its
         own (plain token or password authentication).
+    registration
+        Whether people may make accounts: ``open``, by ``invitation``, or ``closed``.
     allow_pickle
         Whether artifacts that can run code may be deployed, and from any interpreter: what the
         owner of a notebook may do anyway.
@@ -87,6 +89,7 @@ class Settings:
     data_dir: Path
     database_url: str = ""
     owner: str = "owner"
+    registration: str = "closed"
     allow_pickle: bool = True
     max_artifact_bytes: int = 4 * GIB
     max_body_bytes: int = 64 * MIB
@@ -152,6 +155,10 @@ class Settings:
         for name in ("max_loaded_models", "worker_memory_bytes", "log_max_value_bytes"):
             if getattr(self, name) < 0:
                 raise SettingsInvalid(f"{name} must not be negative; 0 means no limit.")
+        if self.registration not in ("open", "invitation", "closed"):
+            raise SettingsInvalid(
+                f"registration must be 'open', 'invitation' or 'closed', not {self.registration!r}."
+            )
         if self.worker_start_method not in ("", "fork", "spawn"):
             raise SettingsInvalid(
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "

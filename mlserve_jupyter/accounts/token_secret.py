@@ -39,11 +39,25 @@ def read_or_make_token_secret(data_dir: Path) -> bytes:
     StorageUnavailable, StorageFull
         If the file cannot be read or written.
     """
-    given = os.environ.get(SECRET_VARIABLE)
+    given = given_token_secret()
     if given is not None:
-        return _checked(given, f"The environment variable {SECRET_VARIABLE}")
+        return given
     path = data_dir / SECRET_FILE
     return _checked(read_or_make_private_file(path, _new_secret), str(path))
+
+
+def given_token_secret() -> bytes | None:
+    """Return the secret of the environment, if there is one.
+
+    Raises
+    ------
+    SettingsInvalid
+        If it could be guessed.
+    """
+    given = os.environ.get(SECRET_VARIABLE)
+    if given is None:
+        return None
+    return _checked(given, f"The environment variable {SECRET_VARIABLE}")
 
 
 def _new_secret() -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from tornado.httputil import HTTPServerRequest
 
 from mlserve_jupyter.accounts.keys import KEY_PREFIX
+from mlserve_jupyter.accounts.tokens import ACCESS_TYPE, REFRESH_TYPE
 
 KEY_HEADER = "X-MLServe-Key"
-TOKEN_TYPE = "mlserve-at+jwt"
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,7 +26,8 @@ def take_credential(request: HTTPServerRequest) -> Credential | None:
     """Return our credential if the request has one, and hide it and all others from Jupyter.
 
     Ours are ``X-MLServe-Key``, and ``Authorization: Bearer`` with a key or with a JWT whose header
-    says ``typ: mlserve-at+jwt``. Any other credential is Jupyter's business and stays.
+    says ``typ: mlserve-at+jwt``. A refresh token is ours, too, and proves nothing here. Any other
+    credential is Jupyter's business and stays.
     """
     candidates = request.headers.get_list(KEY_HEADER)
     for value in request.headers.get_list("Authorization"):
@@ -56,4 +57,4 @@ def _is_ours(secret: str) -> bool:
         decoded = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return False
-    return isinstance(decoded, dict) and decoded.get("typ") == TOKEN_TYPE
+    return isinstance(decoded, dict) and decoded.get("typ") in (ACCESS_TYPE, REFRESH_TYPE)

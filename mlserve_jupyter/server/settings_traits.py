@@ -29,6 +29,10 @@ class SettingsTraits(Configurable):
         help="Name of the platform user that the notebook's owner is, where Jupyter itself gives "
         "no name (token or password authentication).",
     ).tag(config=True)
+    registration = Unicode(
+        _DEFAULTS.registration,
+        help="Whether people may make accounts: 'open', by 'invitation', or 'closed'.",
+    ).tag(config=True)
     allow_pickle = Bool(
         _DEFAULTS.allow_pickle,
         help="Whether artifacts that can run code (joblib, cloudpickle) may be deployed, and from "

@@ -15,7 +15,6 @@ from mlserve_jupyter.accounts.passwords import (
 )
 from mlserve_jupyter.errors import Overloaded, PasswordRejected
 
-
 pytestmark = pytest.mark.anyio
 
 

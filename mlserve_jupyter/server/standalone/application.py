@@ -16,6 +16,7 @@ from traitlets.config import Config
 from traitlets.config.loader import ArgumentError
 
 from mlserve_jupyter.accounts.keys import record_of
+from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.server.standalone.access_log import check_target
@@ -84,6 +85,10 @@ class MLServeServer(SettingsTraits, JupyterApp):
     def _default_allow_pickle(self) -> bool:
         return False
 
+    @default("registration")
+    def _default_registration(self) -> str:
+        return "invitation"
+
     @classmethod
     def configured(cls, argv: Sequence[str]) -> MLServeServer:
         """Return an application with what the configuration files and ``argv`` say.
@@ -151,6 +156,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
             If the configuration or the data folder cannot be used.
         """
         options = self.options()
+        read_or_make_token_secret(options.settings.data_dir)  # for the processes, or a refusal
         record = record_of(read_or_make_key(options.settings.data_dir))
         assert record is not None
         return Orders(options, record)
