@@ -59,6 +59,28 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     artifact: bytes
 
 
+class SecurityScheme(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A way to show who one is, in OpenAPI's words.
+
+    Attributes
+    ----------
+    type, scheme
+        ``http`` and its scheme, or ``apiKey``.
+    where, name
+        Of an ``apiKey``: ``header``, and the header's name.
+    """
+
+    type: str
+    description: str
+    scheme: str = ""
+    where: str = msgspec.field(default="", name="in")
+    name: str = ""
+
+
+SecuritySchemes = tuple[tuple[str, SecurityScheme], ...]
+"""By name."""
+
+
 @dataclass(frozen=True)
 class Documentation:
     """What a method takes and answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_server.base.handlers import APIHandler
@@ -15,6 +16,7 @@ from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenticated
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
+from mlserve_jupyter.server.documentation import SecurityScheme, SecuritySchemes
 from mlserve_jupyter.server.owner import kernel_role, owner_name, role_of
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
@@ -23,6 +25,23 @@ from mlserve_jupyter.server.settings_traits import SettingsTraits
 
 class MLServeHandler(APIHandler):
     """A handler of a Jupyter server: its checks of host, origin, token, cookie and XSRF apply."""
+
+    security_schemes: ClassVar[SecuritySchemes] = (
+        (
+            "jupyter",
+            SecurityScheme(
+                "apiKey",
+                "Jupyter's own token, as `token …`; in a browser, Jupyter's cookie will do.",
+                where="header",
+                name="Authorization",
+            ),
+        ),
+    )
+
+    def finish(self, *args: Any, **kwargs: Any) -> Any:
+        """Keep the content type that the resource has set; Jupyter would say JSON in any case."""
+        kwargs.setdefault("set_content_type", self._headers["Content-Type"])
+        return super().finish(*args, **kwargs)
 
     async def host_principal(self, policy: Policy) -> Principal:
         """Return the platform user that Jupyter's identity stands for.

@@ -11,10 +11,11 @@ from mlserve_jupyter.api.prediction import PredictBody, Prediction
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
     DeadlineExceeded,
-    DoesNotFit,
+    InputRejected,
     InvalidBody,
     ModelFailed,
     NotFound,
+    SignatureMismatch,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -75,7 +76,8 @@ class PredictResource(Resource):
             InvalidBody,
             NotFound,
             UnsupportedMediaType,
-            DoesNotFit,
+            SignatureMismatch,
+            InputRejected,
             ArtifactCorrupt,
             ModelFailed,
             Unavailable,

@@ -35,7 +35,7 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.credentials import Credential, take_credential
-from mlserve_jupyter.server.documentation import documented
+from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.policy import Policy, check_scope, policy_of, public
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     class _Host(RequestHandler):
         """What a resource is mixed with."""
+
+        security_schemes: ClassVar[SecuritySchemes]
 
         async def host_principal(self, policy: Policy) -> Principal:
             """Return whom the host itself knows the caller to be, and allows to do this."""

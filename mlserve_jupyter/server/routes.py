@@ -15,6 +15,11 @@ from mlserve_jupyter.server.models import (
     VersionsResource,
 )
 from mlserve_jupyter.server.not_found import NotFoundResource
+from mlserve_jupyter.server.openapi.resources import (
+    DocsResource,
+    ModelOpenAPIResource,
+    OpenAPIResource,
+)
 from mlserve_jupyter.server.policy import check_policies
 from mlserve_jupyter.server.predict import PredictResource
 from mlserve_jupyter.server.predictions import PredictionsResource
@@ -27,12 +32,15 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/models/([^/]+)/versions", VersionsResource),
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)", VersionResource),
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
+    (r"mlserve/api/v1/models/([^/]+)/openapi\.json", ModelOpenAPIResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
     (r"mlserve/api/v1/environments", EnvironmentsResource),
     (r"mlserve/api/v1/api-keys", ApiKeysResource),
     (r"mlserve/api/v1/api-keys/([^/]+)", ApiKeyResource),
     (r"mlserve/health/live", LiveResource),
     (r"mlserve/health/ready", ReadyResource),
+    (r"mlserve/openapi\.json", OpenAPIResource),
+    (r"mlserve/docs", DocsResource),
     (r"mlserve/.*", NotFoundResource),
 )
 """Patterns below the host's base URL."""

@@ -21,7 +21,7 @@ from tests.live import LiveServer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXAMPLES = [
-    (re.sub(r"\([^)]*\)|\.\*", "1", pattern).removeprefix("mlserve/"), resource)
+    (re.sub(r"\([^)]*\)|\.\*", "1", pattern).replace("\\", "").removeprefix("mlserve/"), resource)
     for pattern, resource in ROUTES
 ]
 

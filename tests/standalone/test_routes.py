@@ -20,7 +20,7 @@ from tests.standalone.hosts import COMMAND, StandaloneServer, wait_for
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXAMPLES = [
-    (re.sub(r"\([^)]*\)|\.\*", "1", pattern).removeprefix("mlserve/"), resource)
+    (re.sub(r"\([^)]*\)|\.\*", "1", pattern).replace("\\", "").removeprefix("mlserve/"), resource)
     for pattern, resource in ROUTES
 ]
 IDS = [path for path, _ in EXAMPLES]

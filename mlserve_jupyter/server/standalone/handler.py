@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tornado.web import Application, RequestHandler
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import PermissionDenied, Unauthenticated
 from mlserve_jupyter.platform import Platform
+from mlserve_jupyter.server.documentation import SecuritySchemes
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
 from mlserve_jupyter.server.standalone.access_log import AccessLog
@@ -17,6 +18,8 @@ from mlserve_jupyter.server.standalone.hosts import HostNames
 
 class StandaloneHandler(RequestHandler):
     """A handler of the standalone application."""
+
+    security_schemes: ClassVar[SecuritySchemes] = ()
 
     n_bytes_written = 0
     is_caller_gone = False
