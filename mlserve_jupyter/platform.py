@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
+from mlserve_jupyter.accounts.counters import Counters, OwnCounters
 from mlserve_jupyter.accounts.credentials import Credentials
 from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.accounts.quotas import Quotas
 from mlserve_jupyter.errors import StorageUnavailable, Unavailable
 from mlserve_jupyter.settings import Settings
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from mlserve_jupyter.accounts.credential_store import CredentialStore
+    from mlserve_jupyter.accounts.redis_counters import RedisCounters
     from mlserve_jupyter.accounts.throttle import Throttles
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
@@ -56,21 +59,24 @@ class Platform:
     ----------
     settings
         Everything that can be set.
-    n_processes
-        How many processes serve as one; each keeps to its share of a limit where they cannot count
-        together.
+    counters
+        Where requests and attempts are counted on this machine; None for a process that counts for
+        itself.
 
     Attributes
     ----------
+    quotas
+        Asked on each request of somebody who has one.
     audit
         Takes refusals at any time, also before the database is opened.
     credentials
         Whom keys and tokens prove callers to be.
     """
 
-    def __init__(self, settings: Settings, n_processes: int = 1) -> None:
+    def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
         self.settings = settings
-        self._n_processes = n_processes
+        self._counters = counters or OwnCounters()
+        self.quotas = Quotas(settings.quota_per_minute, self._counters)
         self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
@@ -141,6 +147,7 @@ class Platform:
     def apply(self, settings: Settings) -> None:
         """Go on with other limits and deadlines; what was built with others stays as it is."""
         self.settings = settings
+        self.quotas.default_limit = settings.quota_per_minute
         if self._services is not None:
             self._services.predictor.apply(settings)
             self._services.deployer.apply(settings)
@@ -163,13 +170,15 @@ class Platform:
         async with self._opening:
             services, self._services = self._services, None
         await self.credentials.aclose()
+        self.quotas.close()
         await asyncio.to_thread(self.audit.close)
         if services is not None:
             await services.aclose()
 
     async def _open(self) -> Services:
         storage = await asyncio.to_thread(_open_storage, self.settings)
-        from mlserve_jupyter.accounts.throttle import open_throttles
+        from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+        from mlserve_jupyter.accounts.throttle import throttles
         from mlserve_jupyter.serving.deploy import Deployer
         from mlserve_jupyter.serving.keep_warm import KeepWarm
         from mlserve_jupyter.serving.predict import Predictor
@@ -179,6 +188,9 @@ class Platform:
         storage.catalog.start()
         workers = WorkerPool(self.settings, self.settings.data_dir / "log")
         results = await asyncio.to_thread(_open_results, self.settings)
+        redis_counters = await asyncio.to_thread(_open_redis_counters, self.settings)
+        if redis_counters is not None:
+            self.quotas.share_through(redis_counters)
         predictor = Predictor(storage.catalog, workers, storage.log, self.settings, results)
         keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, self.settings)
         keep_warm.start()
@@ -197,7 +209,8 @@ class Platform:
             results=results,
             predictor=predictor,
             keep_warm=keep_warm,
-            throttles=open_throttles(self.settings, self._n_processes),
+            redis_counters=redis_counters,
+            throttles=throttles(AttemptCounters(self._counters, redis_counters)),
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
         self.credentials.when_changed(services.forget_users)
@@ -228,6 +241,7 @@ class Services:
     results: ResultCache | None
     predictor: Predictor
     keep_warm: KeepWarm
+    redis_counters: RedisCounters | None
     throttles: Throttles
     deployer: Deployer
     _users: dict[Principal, User] = field(default_factory=dict)
@@ -290,7 +304,8 @@ class Services:
         if self.results is not None:
             await self.results.aclose()
         await self.catalog.aclose()
-        await self.throttles.aclose()
+        if self.redis_counters is not None:
+            await self.redis_counters.aclose()
         await asyncio.to_thread(self.log.close)
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.engine.dispose)
@@ -324,6 +339,15 @@ def _open_storage(settings: Settings) -> _Storage:
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
     log = PredictionLog(engine, settings, settings.data_dir / "log")
     return _Storage(engine, CredentialStore(engine), store, registry, catalog, log)
+
+
+def _open_redis_counters(settings: Settings) -> RedisCounters | None:
+    """Connect the counters to Redis, if there is one; in a thread, since it imports a client."""
+    if not settings.redis_url:
+        return None
+    from mlserve_jupyter.accounts.redis_counters import RedisCounters
+
+    return RedisCounters(settings.redis_url)
 
 
 def _open_results(settings: Settings) -> ResultCache | None:

@@ -136,6 +136,7 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
             api_keys.c.scopes,
             api_keys.c.model_ids,
             sa.func.coalesce(api_keys.c.rate_limit, users.c.rate_limit).label("rate_limit"),
+            api_keys.c.rate_limit.is_not(None).label("has_own_limit"),
             api_keys.c.expires_at,
             users.c.id.label("user_id"),
             users.c.name,
@@ -163,6 +164,8 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
         model_ids=None if row.model_ids is None else msgspec.json.decode(row.model_ids, type=_Ids),
         credential_id=row.id,
         rate_limit=row.rate_limit,
+        # Keys without a limit of their own share their user's: more keys are not more requests.
+        quota_id=f"key {row.id}" if row.has_own_limit else "",
     )
     return Finding(epoch, principal, expires_at_s)
 

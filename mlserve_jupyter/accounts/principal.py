@@ -37,6 +37,8 @@ class Principal:
         Of the API key, or of the family of tokens; empty for the others.
     rate_limit
         Requests a minute; 0 for no limit, None for what the settings say.
+    quota_id
+        Whose requests are counted with the caller's: empty for the user's.
     """
 
     user: str
@@ -47,6 +49,7 @@ class Principal:
     model_ids: frozenset[str] | None = None
     credential_id: str = ""
     rate_limit: int | None = 0
+    quota_id: str = ""
 
     def __str__(self) -> str:
         """Show the caller as the prediction log does."""

@@ -15,29 +15,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerHour, RateLimitItemPerMinute
-
-from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+from mlserve_jupyter.accounts.attempt_counters import AttemptCounters, AttemptLimit
 from mlserve_jupyter.errors import TooManyAttempts, Unauthenticated
-from mlserve_jupyter.settings import Settings
 
-PAIR_LIMIT = RateLimitItemPerMinute(10, 15, namespace="pair")
+PAIR_LIMIT = AttemptLimit("pair", 10, 15 * 60)
 """Failures at one account from one address."""
 
-ADDRESS_LIMIT = RateLimitItemPerMinute(50, 15, namespace="address")
+ADDRESS_LIMIT = AttemptLimit("address", 50, 15 * 60)
 """Failures from one address at any accounts."""
 
-ACCOUNT_LIMIT = RateLimitItemPerMinute(30, 15, namespace="account")
+ACCOUNT_LIMIT = AttemptLimit("account", 30, 15 * 60)
 """Failures at one account from addresses that it does not know."""
 
-REGISTRATION_LIMIT = RateLimitItemPerHour(20, namespace="registration")
+REGISTRATION_LIMIT = AttemptLimit("registration", 20, 3600)
 """Attempts to register from one address, whether they succeed or not."""
 
-KNOWN_FOR = RateLimitItemPerDay(1, 30, namespace="known")
+KNOWN_FOR = AttemptLimit("known", 1, 30 * 86400)
 """For how long an account knows an address from which somebody signed in to it."""
-
-SHARED_TIMEOUT_S = 0.5
-"""How long a sign-in waits for Redis, at each of its few questions."""
 
 IPV6_PREFIX = 64
 """What one subscriber has of IPv6 addresses, which are counted as one."""
@@ -77,14 +71,13 @@ class SignInThrottle:
             Before the block, if there were too many failures.
         """
         limits = await self._limits(address, account)
-        keys = [(limit.namespace, key) for limit, key in limits]
+        keys = [(limit.name, key) for limit, key in limits]
         # Those that run count as failures for now, so that a thousand at once are not let in.
         self._in_flight.update(keys)
+        running = [self._in_flight[name] for name in keys]
         try:
-            for limit, key in limits:
-                if not await self._counters.is_within(
-                    limit, key, self._in_flight[limit.namespace, key]
-                ):
+            for (limit, key), n_running in zip(limits, running, strict=True):
+                if not await self._counters.is_within(limit, key, n_running):
                     raise _refusal(await self._counters.reset_after_s(limit, key))
             yield
         except Unauthenticated:
@@ -99,9 +92,9 @@ class SignInThrottle:
                 if not self._in_flight[name]:
                     del self._in_flight[name]
 
-    async def _limits(self, address: str, account: str) -> list[tuple[RateLimitItem, str]]:
+    async def _limits(self, address: str, account: str) -> list[tuple[AttemptLimit, str]]:
         pair = _key(address, account)
-        limits: list[tuple[RateLimitItem, str]] = [
+        limits: list[tuple[AttemptLimit, str]] = [
             (PAIR_LIMIT, pair),
             (ADDRESS_LIMIT, _key(address)),
         ]
@@ -137,21 +130,15 @@ class RegistrationThrottle:
 
 @dataclass(frozen=True)
 class Throttles:
-    """Both, counting in the same place."""
+    """Both."""
 
     sign_in: SignInThrottle
     registration: RegistrationThrottle
-    counters: AttemptCounters
-
-    async def aclose(self) -> None:
-        """Close the connections to Redis."""
-        await self.counters.aclose()
 
 
-def open_throttles(settings: Settings, n_processes: int) -> Throttles:
-    """Return the throttles of one of ``n_processes`` processes that serve as one."""
-    counters = AttemptCounters(settings.redis_url, SHARED_TIMEOUT_S, n_processes)
-    return Throttles(SignInThrottle(counters), RegistrationThrottle(counters), counters)
+def throttles(counters: AttemptCounters) -> Throttles:
+    """Return the throttles that count there."""
+    return Throttles(SignInThrottle(counters), RegistrationThrottle(counters))
 
 
 def _refusal(retry_after_s: int) -> TooManyAttempts:

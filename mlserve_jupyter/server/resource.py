@@ -23,6 +23,7 @@ from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
 from mlserve_jupyter.accounts.credentials import invalid_credential
 from mlserve_jupyter.accounts.keys import key_id
 from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.accounts.quotas import UNLIMITED, Quota
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
@@ -34,6 +35,8 @@ from mlserve_jupyter.errors import (
     Unauthenticated,
 )
 from mlserve_jupyter.platform import Platform
+from mlserve_jupyter.server.client_address import client_address
+from mlserve_jupyter.server.cors import allowed_origin, answer_preflight, set_cors_headers
 from mlserve_jupyter.server.credentials import Credential, take_credential
 from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
@@ -45,6 +48,10 @@ if TYPE_CHECKING:
         """What a resource is mixed with."""
 
         security_schemes: ClassVar[SecuritySchemes]
+
+        def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
+            """Whether the host lets pages of the request's origin call."""
+            ...
 
         async def host_principal(self, policy: Policy) -> Principal:
             """Return whom the host itself knows the caller to be, and allows to do this."""
@@ -82,6 +89,7 @@ class Resource(_Host):
     request_id: str = ""
     _credential: Credential | None = None
     _is_admitted: bool = False
+    _quota: Quota = UNLIMITED
 
     @property
     def platform(self) -> Platform:
@@ -95,10 +103,15 @@ class Resource(_Host):
         return self.principal
 
     @property
+    def client_address(self) -> str:
+        """Where the request comes from; empty for a peer without an address."""
+        return client_address(self.request, self.platform.settings.trusted_proxies)
+
+    @property
     def origin(self) -> Origin:
         """Where the events of this request come from, for the audit log."""
         caller = self.principal
-        address = self.request.remote_ip or ""
+        address = self.client_address
         if caller is None:
             return Origin("", None, "none", address, self.request_id)
         return Origin(
@@ -122,9 +135,19 @@ class Resource(_Host):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Type", "application/json")
+        if origins := self.platform.settings.cors_origins:
+            set_cors_headers(self, origins)
 
     def set_cors_headers(self) -> None:
-        """Send none: other origins are not Jupyter's to allow here."""
+        """Send none of Jupyter's: other origins are not its to allow here."""
+
+    def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
+        """Whether a page of this origin may call; without our credential, the host decides."""
+        policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
+        needs_no_cookie = self._credential is not None or (policy is not None and policy.is_public)
+        if needs_no_cookie and allowed_origin(self, self.platform.settings.cors_origins):
+            return True
+        return super().check_origin(origin_to_satisfy_tornado)
 
     def initialize(self) -> None:
         """Give the request its id; some are refused before :meth:`prepare`."""
@@ -146,6 +169,7 @@ class Resource(_Host):
         policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
         if policy is not None and not policy.is_public:
             self.principal = await self._find_principal(policy)
+            self._take_quota(self.principal)
             check_scope(policy, self.principal)
             if policy.scope == "admin":
                 await self._check_administrator(self.principal)
@@ -160,6 +184,16 @@ class Resource(_Host):
         # Predictions alone go on for a while where the database is away.
         known = self.platform.known(secret) if policy.scope == "predict" else None
         return known or await self.platform.authenticate(secret)
+
+    def _take_quota(self, principal: Principal) -> None:
+        self._quota = self.platform.quotas.take(principal)
+        self._set_quota_headers()
+        if self._quota.is_exceeded:
+            raise self._quota.error()
+
+    def _set_quota_headers(self) -> None:
+        for name, value in self._quota.headers():
+            self.set_header(name, value)
 
     async def _check_administrator(self, principal: Principal) -> None:
         services = await self.platform.services()
@@ -290,7 +324,11 @@ class Resource(_Host):
     @documented(summary="Ask what other origins may do", answers={204: None})
     @public
     def options(self, *args: str, **kwargs: str) -> None:
-        """Answer without allowing anything to other origins."""
+        """Answer what a page of another origin may send here, if it may send anything."""
+        methods = [
+            name for name in self.SUPPORTED_METHODS if policy_of(getattr(self, name.lower()))
+        ]
+        answer_preflight(self, self.platform.settings.cors_origins, methods)
         self.set_status(204)
         self.finish()
 
@@ -315,6 +353,7 @@ class Resource(_Host):
         """Write the one error body; ``kwargs`` is tornado's."""
         error = (kwargs.get("exc_info") or (None, None))[1]
         self._note_refusal(error)
+        self._set_quota_headers()
         self.set_header("Content-Type", "application/json")
         self.set_header("X-Request-Id", self.request_id)
         if not self._is_admitted:

@@ -47,6 +47,7 @@ def add_person(
     model_ids: Collection[str] | None = None,
     *,
     is_active: bool = True,
+    rate_limit: int | None = 0,
 ) -> Person:
     """Return the user of that name, who is made if need be, with a new key."""
     key, record = make_key()
@@ -66,7 +67,7 @@ def add_person(
                 sha256=record.sha256, scopes=msgspec.json.encode(list(scopes)).decode(),
                 model_ids=None if model_ids is None
                 else msgspec.json.encode(list(model_ids)).decode(),
-                rate_limit=0, created_at=now,
+                rate_limit=rate_limit, created_at=now,
             )
         )  # fmt: skip
         raise_epoch(connection)

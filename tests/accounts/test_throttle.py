@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+from mlserve_jupyter.accounts.counters import OwnCounters
+from mlserve_jupyter.accounts.redis_counters import RedisCounters
 from mlserve_jupyter.accounts.throttle import (
     ACCOUNT_LIMIT,
     ADDRESS_LIMIT,
@@ -52,7 +54,7 @@ async def is_refused(throttle: SignInThrottle, address: str, account: str = ACCO
 
 def test_row_12_guessing_from_one_address_is_refused_before_the_password_is_checked() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         for _ in range(PAIR_LIMIT.amount):
             await fail(throttle, "192.0.2.1")
         assert await is_refused(throttle, "192.0.2.1")
@@ -64,7 +66,7 @@ def test_row_12_guessing_from_one_address_is_refused_before_the_password_is_chec
 
 def test_row_12_one_address_cannot_walk_through_accounts() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         for i in range(ADDRESS_LIMIT.amount):
             await fail(throttle, "192.0.2.1", f"{i}@example.org")
         assert await is_refused(throttle, "192.0.2.1", "another@example.org")
@@ -74,7 +76,7 @@ def test_row_12_one_address_cannot_walk_through_accounts() -> None:
 
 def test_row_12_guessing_from_many_addresses_is_refused_and_the_owner_comes_in() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         await succeed(throttle, "198.51.100.7")
         for i in range(ACCOUNT_LIMIT.amount):
             await fail(throttle, f"192.0.2.{i}")
@@ -86,7 +88,7 @@ def test_row_12_guessing_from_many_addresses_is_refused_and_the_owner_comes_in()
 
 def test_row_12_many_attempts_at_once_are_not_all_let_in() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         begun = 0
 
         async def guess() -> None:
@@ -105,7 +107,7 @@ def test_row_12_many_attempts_at_once_are_not_all_let_in() -> None:
 
 def test_addresses_of_one_ipv6_subscriber_are_one() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         for i in range(PAIR_LIMIT.amount):
             await fail(throttle, f"2001:db8:0:1::{i:x}")
         assert await is_refused(throttle, "2001:db8:0:1:ffff::1")
@@ -116,7 +118,7 @@ def test_addresses_of_one_ipv6_subscriber_are_one() -> None:
 
 def test_what_is_not_about_the_password_counts_as_no_failure() -> None:
     async def check() -> None:
-        throttle = SignInThrottle(AttemptCounters("", 1, 1))
+        throttle = SignInThrottle(AttemptCounters(OwnCounters()))
         for _ in range(2 * PAIR_LIMIT.amount):
             with pytest.raises(StorageUnavailable):
                 async with throttle.attempt("192.0.2.1", ACCOUNT):
@@ -129,7 +131,7 @@ def test_what_is_not_about_the_password_counts_as_no_failure() -> None:
 
 def test_registrations_from_one_address_are_bounded() -> None:
     async def check() -> None:
-        throttle = RegistrationThrottle(AttemptCounters("", 1, 1))
+        throttle = RegistrationThrottle(AttemptCounters(OwnCounters()))
         for _ in range(REGISTRATION_LIMIT.amount):
             await throttle.check("192.0.2.1")
         with pytest.raises(TooManyAttempts):
@@ -141,12 +143,12 @@ def test_registrations_from_one_address_are_bounded() -> None:
 
 def test_servers_on_one_redis_count_together(redis: RedisProcess) -> None:
     async def check() -> None:
-        counters = [AttemptCounters(redis.url, PATIENCE_S, 1) for _ in range(2)]
-        one, other = (SignInThrottle(each) for each in counters)
+        shared = [RedisCounters(redis.url, PATIENCE_S) for _ in range(2)]
+        one, other = (SignInThrottle(AttemptCounters(OwnCounters(), each)) for each in shared)
         for _ in range(PAIR_LIMIT.amount):
             await fail(one, "192.0.2.1")
         assert await is_refused(other, "192.0.2.1")
-        for each in counters:
+        for each in shared:
             await each.aclose()
 
     asyncio.run(check())
@@ -154,13 +156,13 @@ def test_servers_on_one_redis_count_together(redis: RedisProcess) -> None:
 
 def test_row_12_without_redis_each_process_keeps_to_its_share(redis: RedisProcess) -> None:
     async def check() -> None:
-        counters = AttemptCounters(redis.url, PATIENCE_S, 2)
-        throttle = SignInThrottle(counters)
+        shared = RedisCounters(redis.url, PATIENCE_S)
+        throttle = SignInThrottle(AttemptCounters(OwnCounters(n_processes=2), shared))
         await fail(throttle, "192.0.2.1")
         redis.kill()
-        for _ in range(PAIR_LIMIT.amount // 2):
+        for _ in range(PAIR_LIMIT.amount // 2 - 1):
             await fail(throttle, "192.0.2.1")
         assert await is_refused(throttle, "192.0.2.1")
-        await counters.aclose()
+        await shared.aclose()
 
     asyncio.run(check())

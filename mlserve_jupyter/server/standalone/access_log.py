@@ -42,6 +42,8 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
         Without its query, which may hold what is nobody's business.
     bytes
         Of the answer's body.
+    address
+        Of the client.
     principal, model, version
         Where they are known.
     """
@@ -54,6 +56,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     ms: float
     bytes: int
     pid: int
+    address: str = ""
     principal: str | None = None
     model: str | None = None
     version: int | None = None
@@ -74,6 +77,7 @@ class _Request(msgspec.Struct, frozen=True):
     request_id: str
     method: str
     path: str
+    address: str
     principal: object
     version: int | None
 
@@ -130,6 +134,7 @@ class AccessLog:
                 getattr(handler, "request_id", ""),
                 request.method or "",
                 request.path,
+                getattr(handler, "client_address", ""),
                 getattr(handler, "principal", None),
                 getattr(handler, "answering_version", None),
             )
@@ -196,6 +201,7 @@ def line_of(request: _Request) -> bytes:
             ms=round(request.duration_s * 1e3, 3),
             bytes=request.n_bytes,
             pid=os.getpid(),
+            address=request.address,
             principal=None if request.principal is None else str(request.principal),
             model=model[1][:MAX_PATH_CHARS] if model else None,
             version=request.version or (int(version[1]) if version else None),

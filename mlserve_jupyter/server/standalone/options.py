@@ -14,6 +14,7 @@ RELOADABLE = frozenset(
         "allow_pickle",
         "allowed_hosts",
         "certfile",
+        "cors_origins",
         "drain_grace_s",
         "drain_timeout_s",
         "keyfile",
@@ -26,6 +27,8 @@ RELOADABLE = frozenset(
         "max_queue_requests",
         "max_queue_rows",
         "predict_timeout_s",
+        "quota_per_minute",
+        "trusted_proxies",
         "verify_timeout_s",
         "worker_idle_s",
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from tornado.netutil import bind_sockets
 
+from mlserve_jupyter.accounts.counters import Counters, SharedCounters, SharedMemory
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.standalone.options import (
     HostOptions,
@@ -68,6 +69,8 @@ class Parent:
         self._orders = replace(orders, options=replace(orders.options, port=port))
         self._reread = reread
         self._children = [_Child() for _ in range(orders.options.workers)]
+        n_children = len(self._children)
+        self._counted = SharedMemory(n_children) if n_children > 1 else None
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
@@ -126,11 +129,17 @@ class Parent:
         if pid == 0:
             ours.close()
             self._close_all_but(child)
-            run_forked(self._orders, child.listening, theirs)
+            run_forked(self._orders, child.listening, theirs, self._counters_of(child))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
         child.pid, child.control = pid, ours
         log.info("Server process %d started.", pid)
+
+    def _counters_of(self, child: _Child) -> Counters | None:
+        if self._counted is None:
+            return None
+        index = next(index for index, each in enumerate(self._children) if each is child)
+        return SharedCounters(self._counted, index)
 
     def _close_all_but(self, own: _Child) -> None:
         """In a new process: close what belongs to the others, so that it ends with them."""

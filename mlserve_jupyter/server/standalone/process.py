@@ -12,6 +12,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+from mlserve_jupyter.accounts.counters import Counters
 from mlserve_jupyter.accounts.keys import KeyRecord
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import MLServeError
@@ -44,7 +45,12 @@ class Orders:
     key: KeyRecord
 
 
-def run(orders: Orders, listening: list[socket.socket], parent: socket.socket) -> int:
+def run(
+    orders: Orders,
+    listening: list[socket.socket],
+    parent: socket.socket,
+    counters: Counters | None = None,
+) -> int:
     """Serve until told to leave.
 
     Parameters
@@ -53,6 +59,8 @@ def run(orders: Orders, listening: list[socket.socket], parent: socket.socket) -
         Sockets of this process alone.
     parent
         New orders come over this socket as pickles; when it ends, the parent is gone.
+    counters
+        In which this process counts together with its siblings.
 
     Returns
     -------
@@ -62,7 +70,8 @@ def run(orders: Orders, listening: list[socket.socket], parent: socket.socket) -
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(ServerProcess(orders).serve(listening, parent))
+        process = ServerProcess(orders, counters)
+        return loop.run_until_complete(process.serve(listening, parent))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
@@ -84,11 +93,13 @@ class ServerProcess:
     ----------
     orders
         What it is to serve.
+    counters
+        Of requests and attempts.
     """
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, counters: Counters | None = None) -> None:
         self._options = orders.options
-        self._platform = Platform(orders.options.settings)
+        self._platform = Platform(orders.options.settings, counters)
         self._access_log = AccessLog(orders.options.access_log)
         self._leave = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -197,7 +208,12 @@ def send_orders(process: socket.socket, orders: Orders) -> None:
     process.sendall(len(data).to_bytes(4, "big") + data)
 
 
-def run_forked(orders: Orders, listening: list[socket.socket], parent: socket.socket) -> None:
+def run_forked(
+    orders: Orders,
+    listening: list[socket.socket],
+    parent: socket.socket,
+    counters: Counters | None,
+) -> None:
     """Serve in a process that was just forked with the signals of stopping blocked; end it."""
     code = 1
     try:
@@ -205,7 +221,7 @@ def run_forked(orders: Orders, listening: list[socket.socket], parent: socket.so
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        code = run(orders, listening, parent)
+        code = run(orders, listening, parent, counters)
     except Exception:
         log.exception("The server process failed.")
     finally:
