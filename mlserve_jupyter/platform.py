@@ -26,6 +26,7 @@ from mlserve_jupyter.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from mlserve_jupyter.accounts.announcements import Announcements
     from mlserve_jupyter.accounts.credential_store import CredentialStore
     from mlserve_jupyter.accounts.redis_counters import RedisCounters
     from mlserve_jupyter.accounts.throttle import Throttles
@@ -80,7 +81,7 @@ class Platform:
         self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
-        self.credentials = Credentials(self._credential_store)
+        self.credentials = Credentials(self.services)
         self._probe: asyncio.Task[None] | None = None
         self.is_draining = False
 
@@ -162,9 +163,6 @@ class Platform:
         await asyncio.to_thread(services.registry.check_database)
         services.log.check_space()
 
-    async def _credential_store(self) -> CredentialStore:
-        return (await self.services()).credential_store
-
     async def aclose(self) -> None:
         """Write what the log still holds, and end all processes and connections."""
         async with self._opening:
@@ -200,7 +198,6 @@ class Platform:
         services = Services(
             engine=storage.engine,
             credentials=self.credentials,
-            credential_store=storage.credential_store,
             store=storage.store,
             registry=storage.registry,
             catalog=storage.catalog,
@@ -214,7 +211,8 @@ class Platform:
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
         )
         self.credentials.when_changed(services.forget_users)
-        self.credentials.start()
+        announcements = await asyncio.to_thread(_open_announcements, self.settings)
+        self.credentials.start(storage.credential_store, announcements)
         return services
 
 
@@ -224,7 +222,7 @@ class Services:
 
     Attributes
     ----------
-    engine, store, registry, log, credential_store
+    engine, store, registry, log
         Synchronous; called in threads.
     credentials, catalog, workers, results, predictor, keep_warm, throttles, deployer
         Of the event loop; ``results`` is None where the result cache is off.
@@ -232,7 +230,6 @@ class Services:
 
     engine: Engine
     credentials: Credentials
-    credential_store: CredentialStore
     store: ArtifactStore
     registry: Registry
     catalog: LiveCatalog
@@ -360,3 +357,12 @@ def _open_results(settings: Settings) -> ResultCache | None:
     return ResultCache(
         open_cache(settings), ttl_s=settings.cache_ttl_s, always=settings.result_cache == "on"
     )
+
+
+def _open_announcements(settings: Settings) -> Announcements | None:
+    """Connect to Redis, if there is one; in a thread, since it imports a client."""
+    if not settings.redis_url:
+        return None
+    from mlserve_jupyter.accounts.announcements import Announcements
+
+    return Announcements(settings.redis_url)

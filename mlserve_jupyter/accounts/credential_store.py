@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.accounts.epoch import read_epoch
+from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S
 from mlserve_jupyter.accounts.keys import KEY_PREFIX, record_of
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.tokens import AccessTokens, Claims
@@ -19,9 +20,6 @@ from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.errors import Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import api_keys, refresh_tokens, users
-
-USE_INTERVAL_S = 60.0
-"""The last use of a key is written no more often than this, whichever processes it comes to."""
 
 _Scopes = frozenset[Scope]
 _Ids = frozenset[str]
@@ -88,7 +86,7 @@ class CredentialStore:
             return _find_key(connection, secret, epoch)
 
     def note_uses(self, used_at_s: Mapping[str, float]) -> None:
-        """Write when keys were last used.
+        """Write when keys were last used; what other processes have just written stays.
 
         Parameters
         ----------
@@ -101,7 +99,7 @@ class CredentialStore:
             The database does not answer, or has no space left.
         """
         rows = [
-            {"key": key, "at": at, "before": at - timedelta(seconds=USE_INTERVAL_S / 2)}
+            {"key": key, "at": at, "before": at - timedelta(seconds=WRITE_INTERVAL_S / 2)}
             for key, at in (
                 (key, datetime.fromtimestamp(at_s, timezone.utc)) for key, at_s in used_at_s.items()
             )

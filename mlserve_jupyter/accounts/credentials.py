@@ -1,7 +1,7 @@
 """Whom a key or a token proves a caller to be, answered from memory once it is known.
 
 What was verified is kept under the sha256 of the credential, and is forgotten whenever the epoch
-of the accounts changes, for which the database is asked each second.
+of the accounts changes, for which the database is asked each second, and when Redis says so.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from mlserve_jupyter.accounts.key_uses import KeyUses
 from mlserve_jupyter.accounts.keys import KEY_PREFIX, KeyRecord, key_id
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import MLServeError, Overloaded, StorageUnavailable, Unauthenticated
 
 if TYPE_CHECKING:
+    from mlserve_jupyter.accounts.announcements import Announcements
     from mlserve_jupyter.accounts.credential_store import CredentialStore, Finding
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 CHECK_INTERVAL_S = 1.0
 """How often the epoch is asked for: how soon a revocation in another process is known."""
+
+LEAST_INTERVAL_S = 0.05
+"""However many announcements come, the epoch is asked for no more often."""
 
 CURRENT_S = 5.0
 """What was confirmed so long ago is asked for again, by all but predictions."""
@@ -59,17 +64,20 @@ class Credentials:
 
     Parameters
     ----------
-    open_store
-        Opens the database, at the first credential that is not this process's own.
+    open_database
+        Has :meth:`start` called, at the first credential that is not this process's own.
     """
 
-    def __init__(self, open_store: Callable[[], Awaitable[CredentialStore]]) -> None:
-        self._open_store = open_store
+    def __init__(self, open_database: Callable[[], Awaitable[object]]) -> None:
+        self._open_database = open_database
+        self._store: CredentialStore | None = None
         self._own: dict[bytes, Principal] = {}
         self._verified: dict[bytes, _Verified] = {}
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Task[Principal | None]] = {}
         self._when_changed: list[Callable[[], None]] = []
+        self._uses = KeyUses()
+        self._announcements: Announcements | None = None
         self._epoch = -1
         self._epoch_learned_at_s = self._confirmed_at_s = -float("inf")
         # Two pools: callers who wait for the database must not delay what they wait for.
@@ -135,13 +143,15 @@ class Credentials:
         """Verify all anew from now on: this process has just changed somebody's access."""
         self._forget()
         self._confirmed_at_s = -float("inf")
+        if self._announcements is not None:
+            self._announcements.announce()
         await self.check()
 
     async def check(self) -> None:
         """Ask the database for the epoch; where it does not answer, what is known ages."""
         async with self._checking:
             try:
-                store = await self._open_store()
+                store = await self._opened_store()
                 began_at_s = time.monotonic()
                 epoch = await _within(self._check_thread, store.epoch)
             except MLServeError as error:
@@ -152,18 +162,32 @@ class Credentials:
             self._is_away = False
             self._holds(epoch, began_at_s)
 
-    def start(self) -> None:
-        """Begin to watch the epoch."""
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+    def start(self, store: CredentialStore, announcements: Announcements | None = None) -> None:
+        """Begin to watch the epoch.
+
+        Parameters
+        ----------
+        store
+            The database, which stays open until :meth:`aclose` has returned.
+        announcements
+            Through which processes tell each other of changes; None where there is no Redis.
+        """
+        if announcements is not None:
+            announcements.listen(self._wake.set)
+        self._announcements = announcements
+        self._store = store
+        self._watching = asyncio.create_task(self._watch())
 
     async def aclose(self) -> None:
-        """Stop watching."""
+        """Stop watching, and write the last uses of keys; before the database is closed."""
+        if self._announcements is not None:
+            await self._announcements.aclose()
         tasks = [*self._lookups.values(), *([self._watching] if self._watching else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._watching = None
+        if self._store is not None:
+            await self._write_uses(self._store, all_of_them=True)
         for pool in (self._lookup_threads, self._check_thread):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -171,13 +195,16 @@ class Credentials:
         found = self._verified.get(digest)
         if found is None or time.monotonic() - self._confirmed_at_s > max_age_s:
             return None
-        if found.expires_at_s <= time.time():
+        now_s = time.time()
+        if found.expires_at_s <= now_s:
             del self._verified[digest]
             return None
+        if found.principal.via == "key":
+            self._uses.note(found.principal.credential_id, now_s)
         return found.principal
 
     async def _look_up(self, digest: bytes, secret: str) -> Principal | None:
-        store = await self._open_store()
+        store = await self._opened_store()
         while True:
             began_at_s = time.monotonic()
             finding = await _within(self._lookup_threads, lambda: store.find(secret))
@@ -195,6 +222,8 @@ class Credentials:
         if len(self._verified) >= MAX_KNOWN:
             del self._verified[next(iter(self._verified))]
         self._verified[digest] = _Verified(finding.principal, finding.expires_at_s)
+        if finding.principal.via == "key":
+            self._uses.note(finding.principal.credential_id, time.time())
 
     def _holds(self, epoch: int, began_at_s: float) -> bool:
         """Whether what was read under this epoch still holds; forget all that no longer does.
@@ -227,6 +256,25 @@ class Credentials:
                 await asyncio.wait_for(self._wake.wait(), CHECK_INTERVAL_S)
             self._wake.clear()
             await self.check()
+            if self._store is not None and not self._is_away:
+                await self._write_uses(self._store)
+            await asyncio.sleep(LEAST_INTERVAL_S)
+
+    async def _opened_store(self) -> CredentialStore:
+        if self._store is None:
+            await self._open_database()
+        assert self._store is not None
+        return self._store
+
+    async def _write_uses(self, store: CredentialStore, *, all_of_them: bool = False) -> None:
+        uses = self._uses.take(time.time(), all_of_them=all_of_them)
+        if not uses:
+            return
+        try:
+            await _within(self._lookup_threads, lambda: store.note_uses(uses))
+        except MLServeError as error:
+            log.warning("The last uses of keys cannot be written now: %s", error)
+            self._uses.give_back(uses)
 
 
 def invalid_credential() -> Unauthenticated:
