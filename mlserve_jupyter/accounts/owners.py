@@ -18,18 +18,29 @@ from mlserve_jupyter.storage.tables import users
 from mlserve_jupyter.storage.users import Role, User
 
 
-def user_of(engine: Engine, principal: Principal) -> User:
+def user_of(engine: Engine, principal: Principal, owner: str) -> User:
     """Return the user that a caller is, with what the credential is limited to.
+
+    Parameters
+    ----------
+    owner
+        ``Settings.owner``: under this name alone an account with a password and an identity of
+        Jupyter are the same user, since nobody can register under it.
 
     Raises
     ------
     PermissionDenied
-        The user is disabled.
+        The user is disabled, or somebody else has registered under the name.
     StorageUnavailable, StorageFull
         The database does not answer, or has no space left.
     """
     if principal.user_id is None:
-        user = ensure_user(engine, principal.user, principal.role)
+        user = ensure_user(
+            engine,
+            principal.user,
+            principal.role,
+            may_have_password=principal.user == owner,
+        )
     else:  # active, or the credential would prove nothing
         # An administrator's key is an administrator only where it was made to be one.
         role = principal.role if "admin" in principal.scopes else "user"
@@ -37,7 +48,9 @@ def user_of(engine: Engine, principal: Principal) -> User:
     return replace(user, model_ids=principal.model_ids)
 
 
-def ensure_user(engine: Engine, name: str, role: Role = "user") -> User:
+def ensure_user(
+    engine: Engine, name: str, role: Role = "user", *, may_have_password: bool = True
+) -> User:
     """Return the user called ``name``, who is made with this role if need be.
 
     A user without a password whom the host calls an administrator becomes one.
@@ -47,13 +60,13 @@ def ensure_user(engine: Engine, name: str, role: Role = "user") -> User:
     InvalidName
         ``name`` cannot name a user.
     PermissionDenied
-        The user is disabled.
+        The user is disabled, or has a password and may not.
     StorageUnavailable, StorageFull
         The database does not answer, or has no space left.
     """
     check_name(name)
     with reading(engine) as connection:
-        user = _find(connection, name)
+        user = _find(connection, name, may_have_password)
     if user is not None and (user.role == "admin" or role == "user"):
         return user
     if user is not None:
@@ -63,7 +76,7 @@ def ensure_user(engine: Engine, name: str, role: Role = "user") -> User:
                 .where(users.c.id == user.id, users.c.hashed_password.is_(None))
                 .values(role=role)
             )
-            found = _find(connection, name)
+            found = _find(connection, name, may_have_password)
             assert found is not None
             return found
     try:
@@ -81,19 +94,24 @@ def ensure_user(engine: Engine, name: str, role: Role = "user") -> User:
     except IntegrityError:  # another process was quicker
         pass
     with reading(engine) as connection:
-        user = _find(connection, name)
+        user = _find(connection, name, may_have_password)
     assert user is not None
     return user
 
 
-def _find(connection: Connection, name: str) -> User | None:
+def _find(connection: Connection, name: str, may_have_password: bool) -> User | None:
     row = connection.execute(
-        sa.select(users.c.id, users.c.name, users.c.role, users.c.is_active).where(
-            users.c.name == name
-        )
+        sa.select(
+            users.c.id, users.c.name, users.c.role, users.c.is_active, users.c.hashed_password
+        ).where(users.c.name == name)
     ).one_or_none()
     if row is None:
         return None
+    if row.hashed_password is not None and not may_have_password:
+        raise PermissionDenied(
+            f"The name {name!r} belongs to an account with a password, which is not this identity "
+            "of Jupyter: sign in with the password, or ask an administrator."
+        )
     if not row.is_active:
         raise PermissionDenied(f"The user {name!r} is disabled: ask an administrator.")
     return User(id=row.id, name=row.name, role=row.role)

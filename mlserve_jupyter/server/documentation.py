@@ -33,6 +33,7 @@ PATH_PARAMETERS: Mapping[str, WireType] = {
         int, msgspec.Meta(ge=1, le=999_999_999, description="A version's number.")
     ],
     "key": Annotated[str, msgspec.Meta(min_length=1, description="An API key's id.")],
+    "invitation": Annotated[str, msgspec.Meta(min_length=1, description="An invitation's id.")],
 }
 """By the name that handlers give them; each group of a route's pattern is one of these."""
 

@@ -13,6 +13,7 @@ from jupyter_server.utils import ensure_async, url_path_join
 from traitlets import Bool
 
 from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.accounts.token_secret import given_token_secret
 from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenticated
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
@@ -95,6 +96,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
         try:
             settings = self.platform_settings()
             check_out_of_reach(settings.data_dir, _server(self))
+            given_token_secret()
         except SettingsInvalid as error:
             self.log.error("mlserve_jupyter does not serve: %s", error)
             return

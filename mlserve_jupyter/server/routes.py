@@ -5,8 +5,17 @@ from __future__ import annotations
 from tornado.web import RequestHandler, stream_request_body
 
 from mlserve_jupyter.server.api_keys import ApiKeyResource, ApiKeysResource
+from mlserve_jupyter.server.auth import (
+    LoginResource,
+    LogoutResource,
+    MeResource,
+    RefreshResource,
+    RegisterResource,
+    SessionResource,
+)
 from mlserve_jupyter.server.environments import EnvironmentsResource
 from mlserve_jupyter.server.health import LiveResource, ReadyResource
+from mlserve_jupyter.server.invitations import InvitationResource, InvitationsResource
 from mlserve_jupyter.server.models import (
     ArtifactResource,
     ModelResource,
@@ -37,6 +46,14 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/environments", EnvironmentsResource),
     (r"mlserve/api/v1/api-keys", ApiKeysResource),
     (r"mlserve/api/v1/api-keys/([^/]+)", ApiKeyResource),
+    (r"mlserve/api/v1/auth/register", RegisterResource),
+    (r"mlserve/api/v1/auth/login", LoginResource),
+    (r"mlserve/api/v1/auth/refresh", RefreshResource),
+    (r"mlserve/api/v1/auth/logout", LogoutResource),
+    (r"mlserve/api/v1/auth/session", SessionResource),
+    (r"mlserve/api/v1/auth/me", MeResource),
+    (r"mlserve/api/v1/invitations", InvitationsResource),
+    (r"mlserve/api/v1/invitations/([^/]+)", InvitationResource),
     (r"mlserve/health/live", LiveResource),
     (r"mlserve/health/ready", ReadyResource),
     (r"mlserve/openapi\.json", OpenAPIResource),

@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mlserve_jupyter.accounts.owners import ensure_user
+from mlserve_jupyter.accounts.owners import ensure_user, user_of
+from mlserve_jupyter.accounts.people import add_person
+from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import InvalidName, PermissionDenied
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import reading, writing
@@ -49,6 +51,23 @@ def test_whom_the_host_calls_an_administrator_becomes_one_unless_there_is_a_pass
             )
         assert ensure_user(engine, name, "admin").role == role
         assert ensure_user(engine, name, "user").role == role
+
+
+def test_an_identity_of_jupyter_never_becomes_an_account_that_somebody_registered(
+    engine: Engine,
+) -> None:
+    with writing(engine) as connection:
+        for name in ("ann", "owner"):
+            add_person(
+                connection,
+                email=f"{name}@example.org",
+                name=name,
+                hashed_password="$2b$12$",
+                role="user",
+            )
+    with pytest.raises(PermissionDenied, match="account with a password"):
+        user_of(engine, Principal("ann", "jupyter"), "owner")
+    assert user_of(engine, Principal("owner", "jupyter"), "owner").name == "owner"
 
 
 def test_a_user_who_is_disabled_is_let_in_by_no_host(engine: Engine) -> None:
