@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mlserve_jupyter.accounts.announcements import Announcements
     from mlserve_jupyter.accounts.credential_store import CredentialStore
     from mlserve_jupyter.accounts.redis_counters import RedisCounters
-    from mlserve_jupyter.accounts.throttle import Throttles
+    from mlserve_jupyter.accounts.registration import Registration
+    from mlserve_jupyter.accounts.sessions import Sessions
+    from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.deploy import Deployer
@@ -153,6 +155,7 @@ class Platform:
             self._services.predictor.apply(settings)
             self._services.deployer.apply(settings)
             self._services.workers.apply(settings)
+            self._services.registration.apply(settings)
 
     def begin_drain(self) -> None:
         """Be ready no more, while everything goes on being answered."""
@@ -176,6 +179,9 @@ class Platform:
     async def _open(self) -> Services:
         storage = await asyncio.to_thread(_open_storage, self.settings)
         from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+        from mlserve_jupyter.accounts.passwords import PasswordHasher
+        from mlserve_jupyter.accounts.registration import Registration
+        from mlserve_jupyter.accounts.sign_in import SignIn
         from mlserve_jupyter.accounts.throttle import throttles
         from mlserve_jupyter.serving.deploy import Deployer
         from mlserve_jupyter.serving.keep_warm import KeepWarm
@@ -192,10 +198,14 @@ class Platform:
         predictor = Predictor(storage.catalog, workers, storage.log, self.settings, results)
         keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, self.settings)
         keep_warm.start()
+        writers = ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
+        passwords = PasswordHasher()
+        bounds = throttles(AttemptCounters(self._counters, redis_counters))
         # What is here now stays: the collector need not walk through all of Jupyter again and
         # again while requests make garbage.
         gc.freeze()
         services = Services(
+            owner=self.settings.owner,
             engine=storage.engine,
             credentials=self.credentials,
             store=storage.store,
@@ -207,8 +217,24 @@ class Platform:
             predictor=predictor,
             keep_warm=keep_warm,
             redis_counters=redis_counters,
-            throttles=throttles(AttemptCounters(self._counters, redis_counters)),
             deployer=Deployer(storage.registry, storage.catalog, workers, self.settings),
+            sign_in=SignIn(
+                engine=storage.engine,
+                threads=writers,
+                sessions=storage.sessions,
+                passwords=passwords,
+                throttle=bounds.sign_in,
+                audit=self.audit,
+                when_changed=self.credentials.changed,
+            ),
+            registration=Registration(
+                engine=storage.engine,
+                threads=writers,
+                passwords=passwords,
+                throttle=bounds.registration,
+                settings=self.settings,
+            ),
+            _writers=writers,
         )
         self.credentials.when_changed(services.forget_users)
         announcements = await asyncio.to_thread(_open_announcements, self.settings)
@@ -222,12 +248,15 @@ class Services:
 
     Attributes
     ----------
+    owner
+        ``Settings.owner``.
     engine, store, registry, log
         Synchronous; called in threads.
-    credentials, catalog, workers, results, predictor, keep_warm, throttles, deployer
+    credentials, catalog, workers, results, predictor, keep_warm, deployer, sign_in, registration
         Of the event loop; ``results`` is None where the result cache is off.
     """
 
+    owner: str
     engine: Engine
     credentials: Credentials
     store: ArtifactStore
@@ -239,12 +268,11 @@ class Services:
     predictor: Predictor
     keep_warm: KeepWarm
     redis_counters: RedisCounters | None
-    throttles: Throttles
     deployer: Deployer
+    sign_in: SignIn
+    registration: Registration
+    _writers: ThreadPoolExecutor
     _users: dict[Principal, User] = field(default_factory=dict)
-    _writers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
-    )
 
     async def user(self, principal: Principal) -> User:
         """Return the platform user that a caller is.
@@ -258,7 +286,7 @@ class Services:
         if found is None:
             from mlserve_jupyter.accounts.owners import user_of
 
-            found = await self.write(user_of, self.engine, principal)
+            found = await self.write(user_of, self.engine, principal, self.owner)
             if len(self._users) >= MAX_USERS_KNOWN:
                 self._users.clear()
             self._users[principal] = found
@@ -304,6 +332,7 @@ class Services:
         if self.redis_counters is not None:
             await self.redis_counters.aclose()
         await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self.sign_in.close)
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.engine.dispose)
 
@@ -311,6 +340,7 @@ class Services:
 @dataclass(frozen=True)
 class _Storage:
     engine: Engine
+    sessions: Sessions
     credential_store: CredentialStore
     store: ArtifactStore
     registry: Registry
@@ -321,6 +351,9 @@ class _Storage:
 def _open_storage(settings: Settings) -> _Storage:
     """Open the database and read the registry; runs in a thread, since it imports and waits."""
     from mlserve_jupyter.accounts.credential_store import CredentialStore
+    from mlserve_jupyter.accounts.sessions import Sessions
+    from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
+    from mlserve_jupyter.accounts.tokens import AccessTokens
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
@@ -328,6 +361,7 @@ def _open_storage(settings: Settings) -> _Storage:
     from mlserve_jupyter.storage.engine import open_engine
     from mlserve_jupyter.storage.schema import prepare_schema
 
+    secret = read_or_make_token_secret(settings.data_dir)
     engine = open_engine(settings)
     prepare_schema(engine)
     store = ArtifactStore(settings.artifacts_dir)
@@ -335,7 +369,15 @@ def _open_storage(settings: Settings) -> _Storage:
     registry.sweep()
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
     log = PredictionLog(engine, settings, settings.data_dir / "log")
-    return _Storage(engine, CredentialStore(engine), store, registry, catalog, log)
+    return _Storage(
+        engine=engine,
+        sessions=Sessions(engine, secret),
+        credential_store=CredentialStore(engine, AccessTokens(secret)),
+        store=store,
+        registry=registry,
+        catalog=catalog,
+        log=log,
+    )
 
 
 def _open_redis_counters(settings: Settings) -> RedisCounters | None:

@@ -28,6 +28,7 @@ RELOADABLE = frozenset(
         "max_queue_rows",
         "predict_timeout_s",
         "quota_per_minute",
+        "registration",
         "trusted_proxies",
         "verify_timeout_s",
         "worker_idle_s",
