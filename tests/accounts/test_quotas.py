@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,35 +89,45 @@ def test_processes_of_one_server_keep_to_one_limit() -> None:
     assert sum(n_admitted(quotas, ADA, 8) for quotas in processes) == 10
 
 
-def test_servers_on_one_redis_keep_to_one_limit(redis: RedisProcess) -> None:
-    async def check() -> None:
-        counters = [RedisCounters(redis.url, PATIENCE_S) for _ in range(3)]
-        servers = [Quotas(100, OwnCounters()) for _ in counters]
-        for server, each in zip(servers, counters, strict=True):
-            server.share_through(each)
-        admitted = 0
-        for _ in range(200):
-            for server in servers:
-                admitted += n_admitted(server, ADA, 1)
-            await asyncio.sleep(0.003)
-        # Three servers may each let one in while the answer about the last ones is on its way.
-        assert 85 <= admitted <= 103
-        assert all(server.take(ADA).is_exceeded for server in servers)
+async def answered(*servers: Quotas) -> None:
+    """Wait until Redis has answered all that the servers have asked."""
+    leases = [lease for server in servers for _, lease in server._windows.values()]
+    await asyncio.gather(*(lease._asking for lease in leases if lease and lease._asking))
+
+
+@asynccontextmanager
+async def on_redis(url: str, *servers: Quotas, timeout_s: float = PATIENCE_S) -> AsyncIterator[Any]:
+    counters = [RedisCounters(url, timeout_s) for _ in servers]
+    for server, each in zip(servers, counters, strict=True):
+        server.share_through(each)
+    try:
+        yield counters
+    finally:
         for server, each in zip(servers, counters, strict=True):
             server.close()
             await each.aclose()
+
+
+def test_servers_on_one_redis_keep_to_one_limit(redis: RedisProcess) -> None:
+    async def check() -> None:
+        servers = [Quotas(100, OwnCounters()) for _ in range(3)]
+        async with on_redis(redis.url, *servers):
+            admitted = 0
+            for _ in range(100):
+                admitted += sum(n_admitted(server, ADA, 1) for server in servers)
+                await answered(*servers)
+            # Three may each let one in while the answer about the last ones is on its way.
+            assert 85 <= admitted <= 103
+            assert all(server.take(ADA).is_exceeded for server in servers)
 
     asyncio.run(check())
 
 
 def test_row_31_a_burst_before_redis_has_answered_is_bounded(redis: RedisProcess) -> None:
     async def check() -> None:
-        counters = RedisCounters(redis.url, PATIENCE_S)
         quotas = Quotas(20, OwnCounters())
-        quotas.share_through(counters)
-        assert n_admitted(quotas, ADA, 1000) == 20
-        quotas.close()
-        await counters.aclose()
+        async with on_redis(redis.url, quotas):
+            assert n_admitted(quotas, ADA, 1000) == 20
 
     asyncio.run(check())
 
@@ -125,47 +137,37 @@ def test_row_32_without_redis_a_quota_is_never_unlimited(
     redis: RedisProcess, number: signal.Signals
 ) -> None:
     async def check() -> None:
-        counters = RedisCounters(redis.url, timeout_s=0.2)
         quotas = Quotas(40, OwnCounters(n_processes=2))
-        quotas.share_through(counters)
-        assert n_admitted(quotas, ADA, 1) == 1
-        redis.send(number)
-        admitted = 1
-        deadline = time.monotonic() + 30
-        while counters.is_open:
-            admitted += n_admitted(quotas, ADA, 1)
-            await asyncio.sleep(0.01)
-            assert time.monotonic() < deadline
-        admitted += n_admitted(quotas, ADA, 100)
-        assert admitted == 20, "the share of one of two processes"
-        assert n_admitted(quotas, replace(ADA, user="grace"), 100) == 20
-        quotas.close()
-        await counters.aclose()
+        async with on_redis(redis.url, quotas, timeout_s=0.2) as (counters,):
+            assert n_admitted(quotas, ADA, 1) == 1
+            redis.send(number)
+            admitted = 1
+            deadline = time.monotonic() + 30
+            while counters.is_open:
+                admitted += n_admitted(quotas, ADA, 1)
+                await asyncio.sleep(0.01)
+                assert time.monotonic() < deadline
+            admitted += n_admitted(quotas, ADA, 100)
+            assert admitted == 20, "the share of one of two processes"
+            assert n_admitted(quotas, replace(ADA, user="grace"), 100) == 20
 
     asyncio.run(check())
 
 
 def test_row_32_a_redis_that_is_back_is_told_what_was_let_in_meanwhile(
-    redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+    redis: RedisProcess,
 ) -> None:
     async def check() -> None:
-        counters = RedisCounters(redis.url, PATIENCE_S)
-        other = RedisCounters(redis.url, PATIENCE_S)
         quotas, second = Quotas(40, OwnCounters()), Quotas(40, OwnCounters())
-        quotas.share_through(counters)
-        second.share_through(other)
-        counters._ask_again_at_s = float("inf")
-        assert n_admitted(quotas, ADA, 30) == 30
-        counters._ask_again_at_s = 0.0
-        admitted = 30
-        for _ in range(200):
-            admitted += n_admitted(quotas, ADA, 1)
-            await asyncio.sleep(0.002)
-            admitted += n_admitted(second, ADA, 1)
-        assert 30 < admitted <= 42
-        for each in (quotas, second):
-            each.close()
-        await counters.aclose()
-        await other.aclose()
+        async with on_redis(redis.url, quotas, second) as (counters, _):
+            counters._ask_again_at_s = float("inf")
+            assert n_admitted(quotas, ADA, 30) == 30
+            counters._ask_again_at_s = 0.0
+            admitted = 30 + n_admitted(quotas, ADA, 1)
+            await answered(quotas)
+            for _ in range(50):
+                admitted += n_admitted(second, ADA, 1)
+                await answered(second)
+            assert 32 <= admitted <= 41
 
     asyncio.run(check())
