@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.client.http import connect
     from mlserve_jupyter.magics.archive import archive
     from mlserve_jupyter.magics.deploy import deploy
+    from mlserve_jupyter.magics.keys import keys
     from mlserve_jupyter.magics.list import list  # noqa: A004
     from mlserve_jupyter.magics.logs import logs
     from mlserve_jupyter.magics.predict import predict
@@ -30,6 +31,7 @@ __all__ = [
     "archive",
     "connect",
     "deploy",
+    "keys",
     "list",
     "logs",
     "predict",
@@ -41,6 +43,7 @@ _MODULES = {
     "archive": "magics.archive",
     "connect": "client.http",
     "deploy": "magics.deploy",
+    "keys": "magics.keys",
     "list": "magics.list",
     "logs": "magics.logs",
     "predict": "magics.predict",

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from mlserve_jupyter.api.keys import CreateKey, DescribeKey, DescribeNewKey, ListKeys
 from mlserve_jupyter.api.manifest import Manifest, encode_json
 from mlserve_jupyter.api.resources import (
     DescribeDeploy,
@@ -210,6 +211,25 @@ class Client:
             if len(items) >= limit:
                 break
         return ListPredictions(items=items[:limit], lost=lost)
+
+    def create_key(self, wanted: CreateKey) -> DescribeNewKey:
+        """Make an API key; the answer is the only one that has the key itself."""
+        return self._send(
+            "POST",
+            "api/v1/api-keys",
+            DescribeNewKey,
+            content=encode_json(wanted),
+            headers={"Content-Type": "application/json"},
+        )
+
+    def keys(self, *, timeout_s: float = 30.0) -> list[DescribeKey]:
+        """List the caller's API keys, newest first."""
+        pages = self._pages("api/v1/api-keys", ListKeys, {}, timeout_s=timeout_s)
+        return [key for page in pages for key in page.items]
+
+    def revoke_key(self, id: str) -> None:
+        """Revoke an API key by its id."""
+        self._request("DELETE", f"api/v1/api-keys/{quote(id, safe='')}")
 
     def warm(self, interpreter: str, modules: list[str]) -> None:
         """Ask the server to start a worker of an environment, so that a first deploy is fast."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.errors import InvalidUsage, VersionNotFound
+from mlserve_jupyter.errors import VersionNotFound
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
+from mlserve_jupyter.magics.confirming import confirmed
 from mlserve_jupyter.magics.display import Display, html_paragraph, html_text
 
 USAGE = Usage(
@@ -134,11 +135,5 @@ def _numbered(versions: tuple[int, ...]) -> str:
 
 def _confirmed(name: str, versions: list[int]) -> bool:
     what = f"version {versions[0]}" if len(versions) == 1 else f"all {len(versions)} versions"
-    question = f"Archive {what} of {name}? Calls to it will fail. [y/N] "
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except (EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        # A kernel without a person at it, such as nbconvert's, refuses to ask.
-        raise InvalidUsage(
-            f"Nobody can be asked here whether to archive {what} of {name}: add --yes (yes=True)."
-        ) from error
+    question = f"Archive {what} of {name}? Calls to it will fail."
+    return confirmed(question, f"archive {what} of {name}")

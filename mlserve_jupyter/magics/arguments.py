@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from mlserve_jupyter.errors import InvalidUsage
 
-Kind = Literal["text", "expression", "integer", "flag"]
-Completes = Literal["models", "servables", "frames", "methods", "versions", "nothing"]
+Kind = Literal["text", "list", "expression", "integer", "flag"]
+Completes = Literal["models", "servables", "frames", "methods", "versions", "keys", "nothing"]
 
 
-_VALUES = {"text": "TEXT", "expression": "PYTHON", "integer": "N"}
+_VALUES = {"text": "TEXT", "list": "TEXT,…", "expression": "PYTHON", "integer": "N"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Argument:
     help
         One sentence.
     kind
-        ``expression`` arguments are Python, evaluated in the notebook; a ``flag`` has no value.
+        ``expression`` arguments are Python, evaluated in the notebook; a ``list`` is texts with
+        commas between; a ``flag`` has no value.
     choices
-        The only values that a ``text`` argument may have; empty means any.
+        The only values that a ``text`` argument, or an item of a list, may have; empty means any.
     completes
         What Tab offers for it, besides the choices.
     value
@@ -66,7 +67,7 @@ class Argument:
             return self.name
         if self.kind == "flag":
             return f"[{self.name}]"
-        return f"[{self.name} {'|'.join(self.choices) or self.value or _VALUES[self.kind]}]"
+        return f"[{self.name} {self.value or '|'.join(self.choices) or _VALUES[self.kind]}]"
 
 
 TARGET = Argument("--to", "URL of another server than the notebook's own.", value="URL")
@@ -161,11 +162,13 @@ class Usage:
             if not text.isdecimal():
                 raise self._wrong(f"{argument.name} takes a whole number, not {text!r}")
             return int(text)
-        if argument.choices and text not in argument.choices:
-            raise self._wrong(
-                f"{argument.name} is one of {', '.join(argument.choices)}, not {text!r}"
-            )
-        return text
+        items = [item.strip() for item in text.split(",")] if argument.kind == "list" else [text]
+        for item in items:
+            if argument.choices and item not in argument.choices:
+                raise self._wrong(
+                    f"{argument.name} is one of {', '.join(argument.choices)}, not {item!r}"
+                )
+        return items if argument.kind == "list" else text
 
     def _wrong(self, what: str) -> InvalidUsage:
         return InvalidUsage(f"{what}: `%mlserve {self.name} --help` shows what it takes.")

@@ -15,7 +15,7 @@ from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.magics.arguments import Argument, Usage, split_open, unquoted
 from mlserve_jupyter.magics.namespace import variables
 from mlserve_jupyter.magics.sampling import is_rows
-from mlserve_jupyter.magics.subcommands import SUBCOMMANDS
+from mlserve_jupyter.magics.subcommands import GROUPS, SUBCOMMANDS
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -88,10 +88,15 @@ def complete(line: str, namespace: Mapping[str, Any]) -> Offer | None:
     if not words or words.pop(0) != "%mlserve":
         return None
     if not words:
-        return Offer(typed, list(SUBCOMMANDS))
-    if words[0] not in SUBCOMMANDS:
+        return Offer(typed, list(dict.fromkeys(name.split()[0] for name in SUBCOMMANDS)))
+    subcommand = words.pop(0)
+    if subcommand in GROUPS:
+        if not words:
+            return Offer(typed, GROUPS[subcommand])
+        subcommand += f" {words.pop(0)}"
+    if subcommand not in SUBCOMMANDS:
         return Offer(typed, [])
-    usage = SUBCOMMANDS[words.pop(0)].usage
+    usage = SUBCOMMANDS[subcommand].usage
     argument, given = _at_cursor(usage, words)
     options = {each.name: each for each in usage.arguments if each.is_option}
     name, equals, value = typed.partition("=")
@@ -102,7 +107,11 @@ def complete(line: str, namespace: Mapping[str, Any]) -> Offer | None:
         return Offer(typed, [each for each in options if each not in taken])
     if argument.kind == "expression" and typed and not typed.isidentifier():
         return _keys(typed, namespace)
-    return Offer(typed, _values(argument, given, namespace))
+    values = _values(argument, given, namespace)
+    if argument.kind == "list":
+        before = typed.rpartition(",")
+        values = ["".join(before[:2]) + each for each in values if each not in typed.split(",")]
+    return Offer(typed, values)
 
 
 def _at_cursor(usage: Usage, words: list[str]) -> tuple[Argument | None, dict[str, str]]:
@@ -141,6 +150,8 @@ def _values(
         return _models()
     if argument.completes == "versions":
         return [str(each.version) for each in _versions(given)]
+    if argument.completes == "keys":
+        return _names_of_keys()
     if argument.completes == "methods":
         return _methods(given, namespace)
     if argument.completes == "servables":
@@ -181,6 +192,17 @@ def _models() -> list[str]:
         return [model.name for model in connect().models(timeout_s=SERVER_TIMEOUT_S)]
     except MLServeError:
         log.debug("The models' names could not be completed.", exc_info=True)
+        return []
+
+
+def _names_of_keys() -> list[str]:
+    """Ask the server for the names of the caller's keys."""
+    from mlserve_jupyter.client.http import connect
+
+    try:
+        return [key.name for key in connect().keys(timeout_s=SERVER_TIMEOUT_S)]
+    except MLServeError:
+        log.debug("The keys' names could not be completed.", exc_info=True)
         return []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import needs_local_scope, no_var_expand
 
 from mlserve_jupyter.magics.arguments import split
-from mlserve_jupyter.magics.subcommands import overview, subcommand
+from mlserve_jupyter.magics.subcommands import overview, read_line, subcommand
 from mlserve_jupyter.magics.warming import warm_in_background
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(line: str, namespace: dict[str, Any]) -> Any:
     MLServeError
         With one readable line.
     """
-    name, _, rest = line.strip().partition(" ")
+    name, rest = read_line(line)
     if name.startswith("#"):
         name = ""
     if name in ("", "help", "-h", "--help"):

@@ -60,7 +60,8 @@ TOKEN = Credential(
     "JUPYTER_TOKEN",
     "token ",
     "JUPYTER_TOKEN is the token of the Jupyter server: `jupyter server list` shows it behind "
-    "`token=`.",
+    "`token=`. It opens all of Jupyter: `%mlserve keys create NAME` makes a key for others, which "
+    "opens models alone.",
 )
 
 
@@ -137,6 +138,7 @@ def snippet_of(
     *,
     version: int | None = None,
     method: str | None = None,
+    credential: Credential | None = None,
 ) -> Snippet:
     """Make the code that calls a version.
 
@@ -148,13 +150,15 @@ def snippet_of(
         The server.
     version, method
         What the call names; None leaves it to the server.
+    credential
+        What the caller sends; None for what outside callers of this server have.
     """
     query = {name: value for name, value in (("version", version), ("method", method)) if value}
     url = urljoin(connection.url, described.predict_path) + (
         f"?{urlencode(query)}" if query else ""
     )
     body = example_body(described.signature.inputs)
-    credential = _credential(connection)
+    credential = credential or _credential(connection)
     header, prefix, variable = credential.header, credential.prefix, credential.variable
     curl = (
         f"curl -s {shlex.quote(url)} \\\n"

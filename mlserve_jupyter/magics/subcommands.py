@@ -18,7 +18,8 @@ Run = Callable[[dict[str, Any], dict[str, Any]], Any]
 class Subcommand:
     """A subcommand, whose module is imported when it is first used.
 
-    Each module has ``USAGE``, ``run_line`` and a public function of the subcommand's name.
+    Each module has ``USAGE``, ``run_line`` and a public function of the subcommand's name; of the
+    name's second word, where it has two.
     """
 
     name: str
@@ -38,25 +39,44 @@ class Subcommand:
     @property
     def function(self) -> Callable[..., Any]:
         """The Python function of the same name."""
-        function: Callable[..., Any] = getattr(self._module, self.name)
+        function: Callable[..., Any] = getattr(self._module, self.name.split()[-1])
         return function
 
     @property
     def _module(self) -> Any:
-        return import_module(f"mlserve_jupyter.magics.{self.name}")
+        return import_module(f"mlserve_jupyter.magics.{self.name.replace(' ', '_')}")
 
 
 SUBCOMMANDS = {
     name: Subcommand(name)
-    for name in ("deploy", "list", "show", "predict", "logs", "snippet", "archive")
+    for name in (
+        "deploy", "list", "show", "predict", "logs", "snippet", "archive", "keys create",
+        "keys list", "keys revoke",
+    )
+}  # fmt: skip
+
+GROUPS = {
+    group: tuple(name.split()[1] for name in SUBCOMMANDS if name.startswith(f"{group} "))
+    for group in ("keys",)
 }
+"""Second words by the first, of those that have two."""
 
 
 _MEANT = {
     **dict.fromkeys(("delete", "remove", "rm", "undeploy", "stop", "retire"), "archive NAME"),
     **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
+    **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
 }
 """What takes the place of names that others use."""
+
+
+def read_line(line: str) -> tuple[str, str]:
+    """Return the name of the subcommand that a line begins with, and the rest."""
+    name, _, rest = line.strip().partition(" ")
+    if name not in GROUPS:
+        return name, rest
+    second, _, rest = rest.strip().partition(" ")
+    return f"{name} {second}".strip(), rest
 
 
 def subcommand(name: str) -> Subcommand:
@@ -69,6 +89,10 @@ def subcommand(name: str) -> Subcommand:
     """
     if name in _MEANT:
         raise InvalidUsage(f"%mlserve has no subcommand {name!r}: use `%mlserve {_MEANT[name]}`.")
+    group, _, second = name.partition(" ")
+    if group in GROUPS and second not in GROUPS[group]:
+        shown = nearest(second, GROUPS[group])
+        raise InvalidUsage(f"%mlserve {group} goes on with {', '.join(GROUPS[group])}{shown}.")
     if name not in SUBCOMMANDS:
         raise InvalidUsage(
             f"%mlserve has no subcommand {name!r}{nearest(name, list(SUBCOMMANDS))}. There are "
