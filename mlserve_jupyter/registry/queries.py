@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.errors import Conflict, ModelNotFound
+from mlserve_jupyter.storage.engine import writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import model_versions, models, registry_state
 from mlserve_jupyter.storage.users import User
+
+Journal = Callable[[Connection, str, str, dict[str, Any]], None]
+"""Writes down what happens to what, with further facts (JSON values of the event's, hence ``Any``),
+in the transaction in which it happens."""
+
+
+def no_journal(connection: Connection, action: str, target: str, facts: dict[str, Any]) -> None:
+    """Write nothing, for changes that no request has asked for."""
+
+
+@contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """Give a transaction in which no other process changes the registry, and raise its epoch."""
+    with writing(engine) as connection:
+        lock(connection)
+        yield connection
+        connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
 
 
 def read_epoch(connection: Connection) -> int:

@@ -6,14 +6,12 @@ raises the epoch, by which other processes see that they must read anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -31,10 +29,13 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
 from mlserve_jupyter.registry.queries import (
+    Journal,
+    changing,
     check_inactive,
     lock,
     model_gone,
     next_version,
+    no_journal,
     read_epoch,
 )
 from mlserve_jupyter.registry.rows import (
@@ -67,21 +68,12 @@ from mlserve_jupyter.storage.tables import (
     models,
     prediction_counts,
     predictions,
-    registry_state,
     users,
 )
 from mlserve_jupyter.storage.users import User
 
-Journal = Callable[[Connection, str, str, dict[str, Any]], None]
-"""Writes down what happens to what, with further facts (JSON values of the event's, hence ``Any``),
-in the transaction in which it happens."""
-
 _CHUNK_ROWS = 500
 _DELETE_ROWS = 5000
-
-
-def no_journal(connection: Connection, action: str, target: str, facts: dict[str, Any]) -> None:
-    """Write nothing, for changes that no request has asked for."""
 
 
 class Registry:
@@ -205,7 +197,7 @@ class Registry:
             _check_bytes(manifest, staged)
             published: list[int] = []
             try:
-                with self._changing() as connection:
+                with changing(self._engine) as connection:
                     now = datetime.now(timezone.utc)
                     model_id, version = next_version(connection, owner, manifest, now)
                     key = VersionKey(owner.id, manifest.name, version)
@@ -243,7 +235,7 @@ class Registry:
         InvalidRequest
             It cannot be shared so.
         """
-        with self._changing() as connection:
+        with changing(self._engine) as connection:
             values = {} if changes.description is UNSET else {"description": changes.description}
             changed = connection.execute(
                 models.update()
@@ -273,7 +265,7 @@ class Registry:
             There is no such version, or it is gone.
         """
         now = datetime.now(timezone.utc)
-        with self._changing() as connection:
+        with changing(self._engine) as connection:
             served = read_version(connection, self._store, model_id, version)
             if served is None:
                 raise VersionNotFound(
@@ -311,7 +303,7 @@ class Registry:
         StorageUnavailable, StorageFull
             Database or disk refused; the version answers as before.
         """
-        with self._changing() as connection:
+        with changing(self._engine) as connection:
             served = read_version(connection, self._store, model_id, version)
             if served is None:
                 raise VersionNotFound(
@@ -347,7 +339,7 @@ class Registry:
         ModelNotFound
             It is gone.
         """
-        with self._changing() as connection:
+        with changing(self._engine) as connection:
             check_inactive(connection, model_id)
             connection.execute(
                 model_versions.update()
@@ -362,7 +354,7 @@ class Registry:
                 )
             if deleted.rowcount < _DELETE_ROWS:
                 break
-        with self._changing() as connection:
+        with changing(self._engine) as connection:
             owner_id, name = check_inactive(connection, model_id)
             versions = connection.scalars(
                 sa.select(model_versions.c.version).where(model_versions.c.model_id == model_id)
@@ -402,14 +394,6 @@ class Registry:
             )
             known = {(row.owner_id, row.name, row.version) for row in rows}
             return self._store.sweep(known, set(connection.scalars(sa.select(users.c.id))))
-
-    @contextmanager
-    def _changing(self) -> Iterator[Connection]:
-        """Give a transaction in which no other process changes the registry."""
-        with writing(self._engine) as connection:
-            lock(connection)
-            yield connection
-            connection.execute(registry_state.update().values(epoch=registry_state.c.epoch + 1))
 
     def _remove_without_row(
         self, owner_id: str, model_name: str, versions: Collection[int]

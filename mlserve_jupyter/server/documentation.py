@@ -32,6 +32,10 @@ PATH_PARAMETERS: Mapping[str, WireType] = {
     "version": Annotated[
         int, msgspec.Meta(ge=1, le=999_999_999, description="A version's number.")
     ],
+    "sha256": Annotated[
+        str, msgspec.Meta(min_length=1, description="An artifact's sha256, in hex.")
+    ],
+    "user": Annotated[str, msgspec.Meta(min_length=1, description="A user's id.")],
     "key": Annotated[str, msgspec.Meta(min_length=1, description="An API key's id.")],
     "invitation": Annotated[str, msgspec.Meta(min_length=1, description="An invitation's id.")],
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tornado.web import RequestHandler, stream_request_body
 
 from mlserve_jupyter.server.api_keys import ApiKeyResource, ApiKeysResource
+from mlserve_jupyter.server.approvals import ApprovalResource, ApprovalsResource
+from mlserve_jupyter.server.audit import AuditResource
 from mlserve_jupyter.server.auth import (
     LoginResource,
     LogoutResource,
@@ -33,6 +35,7 @@ from mlserve_jupyter.server.policy import check_policies
 from mlserve_jupyter.server.predict import PredictResource
 from mlserve_jupyter.server.predictions import PredictionsResource
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.server.users import UserResource, UsersResource
 
 ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/predict/([^/]+)", PredictResource),
@@ -43,6 +46,11 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
     (r"mlserve/api/v1/models/([^/]+)/openapi\.json", ModelOpenAPIResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
+    (r"mlserve/api/v1/artifact-approvals", ApprovalsResource),
+    (r"mlserve/api/v1/artifact-approvals/([^/]+)", ApprovalResource),
+    (r"mlserve/api/v1/users", UsersResource),
+    (r"mlserve/api/v1/users/([^/]+)", UserResource),
+    (r"mlserve/api/v1/audit", AuditResource),
     (r"mlserve/api/v1/environments", EnvironmentsResource),
     (r"mlserve/api/v1/api-keys", ApiKeysResource),
     (r"mlserve/api/v1/api-keys/([^/]+)", ApiKeyResource),

@@ -28,11 +28,13 @@ from mlserve_jupyter.errors import (
     VerificationFailed,
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
-from mlserve_jupyter.registry.registry import Journal, Registry, no_journal
+from mlserve_jupyter.registry.queries import Journal, no_journal
+from mlserve_jupyter.registry.registry import Registry
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.predict import model_ref
 from mlserve_jupyter.serving.protocol import ModelRef
 from mlserve_jupyter.serving.runtimes.compilation import Compiler
+from mlserve_jupyter.serving.trust import check_may_deploy, check_own_interpreter
 from mlserve_jupyter.serving.verify import Check
 from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.serving.workers import WorkerPool
@@ -47,9 +49,6 @@ MAX_TEXT_CHARS = 10_000
 
 UNPUBLISHED = "unpublished"
 """The key of the artifact in the fresh worker, as long as the version has no id."""
-
-RUNS_CODE = frozenset({"joblib", "cloudpickle"})
-"""Formats whose loading runs whatever code the artifact holds."""
 
 _MAGIC = {"joblib": b"\x80", "cloudpickle": b"\x80", "skops": b"PK\x03\x04"}
 
@@ -113,7 +112,8 @@ class Deployer:
         InvalidRequest, ArtifactRejected, EnvironmentUnusable
             If the manifest or the artifact cannot be served.
         PermissionDenied
-            If it could run code, and ``allow_pickle`` is off.
+            If it could run code, ``allow_pickle`` is off, and no administrator has approved it; or
+            if the caller's key is limited to other models.
         VerificationFailed
             If a fresh worker answers otherwise than the kernel did.
         StorageFull, StorageUnavailable
@@ -122,8 +122,7 @@ class Deployer:
         timings: dict[str, float] = {}
         check_manifest(manifest)
         self._catalog.current.check_deployable(owner, manifest.name)
-        if not self._settings.allow_pickle:
-            check_harmless(manifest)
+        await self._check_trust(manifest)
         with _timed(timings, "store"):
             sha256, size_bytes = await asyncio.to_thread(staged.finish)
             await asyncio.to_thread(check_artifact, manifest, staged, sha256, size_bytes)
@@ -197,6 +196,14 @@ class Deployer:
             await self._workers.environment(interpreter).warm(modules)
         except MLServeError as error:
             log.warning("The environment of %s could not be warmed: %s", interpreter, error)
+
+    async def _check_trust(self, manifest: Manifest) -> None:
+        """Refuse what could run code; it may have been approved in another process just now."""
+        try:
+            check_may_deploy(manifest, self._catalog.current, self._settings)
+        except PermissionDenied:
+            await self._catalog.catch_up()
+            check_may_deploy(manifest, self._catalog.current, self._settings)
 
     async def _verify(
         self, manifest: Manifest, ref: ModelRef
@@ -293,43 +300,6 @@ def check_interpreter(interpreter: str) -> None:
             f"The interpreter {interpreter!r} is not a program on the server's machine. Deploy "
             "from a kernel that runs beside the server.",
             interpreter=interpreter,
-        )
-
-
-def check_harmless(manifest: Manifest) -> None:
-    """Refuse a deploy with which its sender could run code on this machine.
-
-    Raises
-    ------
-    PermissionDenied
-        Naming the setting that would allow it.
-    """
-    if manifest.format in RUNS_CODE:
-        raise PermissionDenied(
-            f"Loading a {manifest.format} artifact runs code, and this server's setting "
-            "allow_pickle is off. Deploy with format 'skops', or have allow_pickle turned on.",
-            setting="allow_pickle",
-            format=manifest.format,
-        )
-    check_own_interpreter(manifest.environment.interpreter)
-
-
-def check_own_interpreter(interpreter: str) -> None:
-    """Refuse an interpreter that is not the server's own.
-
-    Raises
-    ------
-    PermissionDenied
-        Naming the setting that would allow it.
-    """
-    asked, own = os.path.abspath(interpreter), os.path.abspath(sys.executable)
-    # A virtual environment is its folder; what its program links to is many environments' own.
-    is_own = os.path.dirname(asked) == os.path.dirname(own)
-    if not is_own or os.path.realpath(asked) != os.path.realpath(own):
-        raise PermissionDenied(
-            f"This server starts no other program than its own interpreter, {sys.executable}, "
-            f"since its setting allow_pickle is off; the deploy asks for {interpreter[:200]!r}.",
-            setting="allow_pickle",
         )
 
 

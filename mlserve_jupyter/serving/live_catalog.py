@@ -67,10 +67,16 @@ class LiveCatalog:
             return look_up(self.current)
         except NotFound:
             epoch = self.current.epoch
-            await self._catch_up()
+            await self.catch_up()
             if self.current.epoch == epoch:
                 raise
         return look_up(self.current)
+
+    async def catch_up(self) -> None:
+        """Wait for a check of the registry that begins after now; all who wait share one."""
+        if self._catching_up is None:
+            self._catching_up = self._spawn(self._check_soon())
+        await asyncio.shield(self._catching_up)
 
     async def aclose(self) -> None:
         """Stop looking."""
@@ -83,12 +89,6 @@ class LiveCatalog:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _catch_up(self) -> None:
-        """Wait for a check of the registry that begins after now; all who wait share one."""
-        if self._catching_up is None:
-            self._catching_up = self._spawn(self._check_soon())
-        await asyncio.shield(self._catching_up)
 
     async def _check_soon(self) -> None:
         await asyncio.sleep(self._caught_up_at_s + CATCH_UP_INTERVAL_S - time.monotonic())

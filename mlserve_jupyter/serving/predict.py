@@ -33,6 +33,7 @@ from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import Question, ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
+from mlserve_jupyter.serving.trust import check_may_run
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
@@ -229,6 +230,7 @@ class Predictor:
         request.note_version(version.version)
         record = _Record(version, request, started, self._settings.log_max_value_bytes)
         try:
+            check_may_run(version, self._catalog.current, self._settings)
             record.method = _method_of(version, request.method)
             if is_decoded_elsewhere(request.body, request.content_type):
                 return self._predict_in_time(record, None, None)
@@ -324,6 +326,7 @@ class Predictor:
 
     async def load(self, version: ServedVersion) -> WorkerError | None:
         """Load a version ahead of its calls; return why it cannot be, or raise as a call does."""
+        check_may_run(version, self._catalog.current, self._settings)
         if version.runtime == "onnx" and await self._compiled.load(version):
             return None
         environment = self._workers.environment(version.interpreter)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.accounts.platforms import RunningPlatform, running
+from tests.live import start_server
+from tests.standalone.hosts import start_standalone
+
+
+@pytest.fixture(scope="session", params=["embedded", "standalone"])
+def platform(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPlatform]:
+    """A server of each host, shared by all tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp(request.param)
+    start = start_server if request.param == "embedded" else start_standalone
+    with start(Path(folder)) as host, running(host) as platform:
+        yield platform
