@@ -115,7 +115,7 @@ class PasswordHasher:
         Overloaded
             If too many wait.
         """
-        is_equal = await self._run(lambda: _is_equal(password, hashed or _NOBODYS_HASH))
+        is_equal = await self._run(lambda: is_password(password, hashed or _NOBODYS_HASH))
         return is_equal and bool(hashed)
 
     def close(self) -> None:
@@ -144,7 +144,8 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(_to_bytes(password), bcrypt.gensalt(ROUNDS)).decode()
 
 
-def _is_equal(password: str, hashed: str) -> bool:
+def is_password(password: str, hashed: str) -> bool:
+    """Whether a password is the hashed one; takes a good part of a second."""
     import bcrypt
 
     try:

@@ -88,23 +88,28 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
 
 @contextmanager
 def start_standalone(
-    folder: Path, *options: str, base_url: str = "/", scheme: str = "http", ready: bool = True
+    folder: Path,
+    *options: str,
+    base_url: str = "/",
+    scheme: str = "http",
+    ready: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[StandaloneServer]:
     """Start ``jupyter mlserve`` with data and configuration below ``folder``."""
     (folder / "config").mkdir(parents=True, exist_ok=True)
     port = free_port()
-    env = environment(folder)
+    full_env = environment(folder, env)
     log_path = folder / f"standalone-{port}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [*COMMAND, f"--port={port}", f"--base-url={base_url}", *options],
-            env=env,
+            env=full_env,
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
         )
     url = f"{scheme}://127.0.0.1:{port}{base_url}mlserve/"
-    server = StandaloneServer(process, url, port, folder, env, log_path)
+    server = StandaloneServer(process, url, port, folder, full_env, log_path)
     try:
         if ready:
             wait_until_ready(server)

@@ -20,6 +20,7 @@ from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.server.standalone.access_log import check_target
+from mlserve_jupyter.server.standalone.admin import prepare_admins, run_admin_command
 from mlserve_jupyter.server.standalone.host_key import KEY_FILE, read_or_make_key
 from mlserve_jupyter.server.standalone.logs import log_to_stderr
 from mlserve_jupyter.server.standalone.options import HostOptions
@@ -40,6 +41,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
     """Serve models without a Jupyter server.
 
     `jupyter mlserve key` prints the key that callers send in the header X-MLServe-Key.
+    `jupyter mlserve admin create --email ann@example.org` makes the first account.
     """
 
     name = "jupyter-mlserve"
@@ -49,6 +51,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
     jupyter mlserve --port 8899 --workers 4
     jupyter mlserve --database-url postgresql+psycopg2://…
     jupyter mlserve key
+    jupyter mlserve admin create --email ann@example.org
     """
 
     ip = Unicode(_DEFAULTS.ip, help="Address to listen on; 0.0.0.0 for all.").tag(config=True)
@@ -188,6 +191,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             app = MLServeServer.configured(arguments[1:])
             print(read_or_make_key(app.platform_settings().data_dir))
             return 0
+        if arguments[:1] == ["admin"]:
+            return run_admin_command(
+                arguments[1:], lambda others: MLServeServer.configured(others).platform_settings()
+            )
         app = MLServeServer.configured(arguments)
         if app.generate_config:
             app.write_default_config()
@@ -203,6 +210,7 @@ def _serve(app: MLServeServer, arguments: Sequence[str]) -> int:
 
     orders = app.orders()
     log_to_stderr(orders.options.log_level)
+    prepare_admins(orders.options.settings)
     allow_many_connections()
     parent = Parent(orders, lambda: MLServeServer.configured(arguments).orders())
     log.info(
