@@ -7,7 +7,7 @@ that JSON goes through, so that both are refused in the same words.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from mlserve_jupyter.api.arrow_values import json_values
 from mlserve_jupyter.api.iso8601 import NS_PER_UNIT, is_aware, unit_of
 from mlserve_jupyter.api.json_walk import table_row, tensor_row
 from mlserve_jupyter.api.layout import Layout
-from mlserve_jupyter.api.number_checks import FloatCheck, IntegerCheck
-from mlserve_jupyter.api.packed import is_packable, knows_nan_only
+from mlserve_jupyter.api.number_checks import LARGEST_FLOAT, FloatCheck, IntegerCheck
+from mlserve_jupyter.api.packed import is_packable, knows_nan_only, shared_column
 from mlserve_jupyter.api.signature import Column, InputBatch, Packed
 from mlserve_jupyter.api.value_check import Refused, ValueCheck
 from mlserve_jupyter.api.values import StringCheck
@@ -66,6 +66,9 @@ def batch_of(table: pyarrow.Table, layout: Layout) -> InputBatch:
     if spec.container == "ndarray" and layout.shape == "table" and _is_one_list(table):
         return InputBatch(table.num_rows, rows=_nested(_whole(table.column(0)), layout))
     positions = layout.positions(table.column_names)
+    block = _block(table, positions, layout)
+    if block is not None:
+        return InputBatch(table.num_rows, rows=block)
     columns = [
         [None] * table.num_rows
         if position is None
@@ -130,6 +133,34 @@ def _nested(array: pyarrow.Array, layout: Layout) -> list[Any] | Packed:
     rows = json_values(array, is_free=False)
     check_row = tensor_row if layout.shape == "tensor" else table_row
     return [check_row(i, row, layout) for i, row in enumerate(rows)]
+
+
+def _block(table: pyarrow.Table, positions: Sequence[int | None], layout: Layout) -> Packed | None:
+    """Check a table of floats as a whole; None where that cannot be done, or one does not fit."""
+    from pyarrow import types
+
+    shared = shared_column(layout.spec)
+    if shared is None or shared.kind != "float" or len(positions) < 2 or None in positions:
+        return None
+    kinds = {table.schema.types[position] for position in positions if position is not None}
+    kind = kinds.pop()
+    limit = layout.checks[0].limit if isinstance(layout.checks[0], FloatCheck) else None
+    fits = types.is_float64(kind) if limit is None else types.is_float32(kind)
+    if kinds or not fits or limit == LARGEST_FLOAT[16]:
+        return None
+    batches = table.select(positions).combine_chunks().to_batches()
+    if len(batches) != 1:
+        return None
+    is_strict = not all(check.nullable for check in layout.checks)
+    if is_strict and any(column.null_count for column in batches[0].columns):
+        return None
+    order = layout.spec.order
+    tensor = batches[0].to_tensor(null_to_nan=True, row_major=order == "C")
+    numbers = np.asarray(tensor.to_numpy())
+    if is_strict and np.isnan(numbers).any():
+        return None
+    packed = _packed(numbers if order == "C" else numbers.T)
+    return Packed(packed.code, packed.data, order=order)
 
 
 def _is_one_list(table: pyarrow.Table) -> bool:

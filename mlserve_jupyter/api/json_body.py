@@ -5,6 +5,7 @@ Whatever these types do not take goes to :mod:`mlserve_jupyter.api.json_walk`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any
@@ -49,7 +50,12 @@ class JsonBody:
             check.wire_type | None if check.nullable else check.wire_type for check in layout.checks
         ]
         self._sparse = layout.spec.container == "sparse"
-        self._lists = msgspec.json.Decoder(_list_of(self._row_type()))
+        rows = _list_of(self._row_type())
+        self._lists = msgspec.json.Decoder(rows)
+        # A type that is made at run time has no members that mypy knows of, hence ``Any``.
+        self._whole: Any = msgspec.json.Decoder(
+            msgspec.defstruct("Instances", [("instances", rows)], forbid_unknown_fields=True)
+        )
         self._objects = None if self._sparse else self._record_decoder()
         self._split_decoder = lru_cache(maxsize=_KEPT_ORDERS)(self._make_split_decoder)
 
@@ -69,16 +75,25 @@ class JsonBody:
         SignatureMismatch
             When a value does not fit.
         """
+        rows = self.rows_at_speed(body)
+        return walk_body(body, self._layout) if rows is None else rows
+
+    def rows_at_speed(self, body: bytes) -> list[Any] | None:
+        """Decode and check a body as :meth:`rows` does; None where that takes the slow path."""
         try:
             rows, n_keys = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _Unfit):
-            return walk_body(body, self._layout)
+            return None
         # A key that comes twice shows only in the count, since decoders keep the last one.
         if body.count(b":") != n_keys and count_keys(body) != n_keys:
-            return walk_body(body, self._layout)
-        return rows if self._layout.rest_holds(rows) else walk_body(body, self._layout)
+            return None
+        return rows if self._layout.rest_holds(rows) else None
 
     def _decode(self, body: bytes) -> tuple[list[Any], int]:
+        if not self._sparse:
+            # The most usual form, in one go.
+            with contextlib.suppress(msgspec.DecodeError):
+                return self._whole.decode(body).instances, 1
         envelope = _ENVELOPE.decode(body)
         forms = (
             envelope.instances,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
+from mlserve_jupyter.api.packed import pack_batch, pack_rows, shared_column
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.api.value_check import ValueCheck
 from mlserve_jupyter.api.values import check_of
@@ -30,6 +31,8 @@ class Layout:
         One a column; of a tensor, one for all its elements.
     accepts_names
         Whether rows may come as objects, and columns by name.
+    is_uniform
+        Whether all values are numbers, or booleans, of one dtype.
     """
 
     def __init__(self, spec: InputSpec, extra_columns: ExtraColumns) -> None:
@@ -46,6 +49,8 @@ class Layout:
         ):
             self.shape = "tensor"
         self.accepts_names = self.shape != "tensor" and spec.container != "list"
+        self._shared = shared_column(spec)
+        self.is_uniform = self._shared is not None
         self._index = {name: position for position, name in enumerate(self.names)}
         self._unchecked = [i for i, check in enumerate(self.checks) if check.has_rest]
 
@@ -98,6 +103,14 @@ class Layout:
             columns = [list(values) for values in zip(*rows, strict=True)]
             return InputBatch(n_rows=len(rows), columns=columns or [[] for _ in self.names])
         return InputBatch(n_rows=len(rows), rows=list(rows))
+
+    def packed_batch(self, rows: Sequence[Any]) -> InputBatch:
+        """Bring checked rows into the form that workers read fastest."""
+        if self._shared is not None and rows:
+            packed = pack_rows(rows, self.spec, self._shared)
+            if packed is not None:
+                return InputBatch(n_rows=len(rows), rows=packed)
+        return pack_batch(self.batch(rows), self.spec)
 
     def refuse(self, row: int, column: int | None, got: str, where: str = "") -> NoReturn:
         """Raise the mismatch of one value.

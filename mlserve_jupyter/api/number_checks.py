@@ -21,7 +21,8 @@ _FLOAT_BITS = re.compile(r"(?:float|[<>=]?f)(\d+)", re.IGNORECASE)
 _INTEGER_BITS = re.compile(r"(u?)int(\d+)|[<>=](u|i)(\d)", re.IGNORECASE)
 _DECIMAL = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 _SHORT_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-_LARGEST_FLOAT = {16: 65504.0, 32: 3.4028234663852886e38}
+LARGEST_FLOAT = {16: 65504.0, 32: 3.4028234663852886e38}
+"""By bits."""
 
 
 class FloatCheck(ValueCheck):
@@ -30,9 +31,9 @@ class FloatCheck(ValueCheck):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         bits = _FLOAT_BITS.search(column.dtype)
-        self.limit = _LARGEST_FLOAT.get(int(bits.group(1)) if bits else 64)
+        self.limit = LARGEST_FLOAT.get(int(bits.group(1)) if bits else 64)
         if bits and bits.group(1) in ("2", "4"):
-            self.limit = _LARGEST_FLOAT[int(bits.group(1)) * 8]
+            self.limit = LARGEST_FLOAT[int(bits.group(1)) * 8]
         self.expected = "a number" if self.limit is None else f"a number within ±{self.limit:.5g}"
         self.wire_type = (
             float

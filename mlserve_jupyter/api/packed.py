@@ -22,6 +22,7 @@ from mlserve_jupyter.api.signature import Column, InputBatch, InputSpec, Packed
 ALIGNMENT = 64
 """Each piece of numbers begins at a multiple of so many bytes, as compiled code wants it."""
 
+_ROW_CODES = {"float": ("f8", "d"), "integer": ("i8", "q"), "boolean": ("?", "?")}
 _LENGTH = struct.Struct("<Q")
 _FLOAT = re.compile(r"float(16|32|64)|[<>]f[248]")
 _INTEGER = re.compile(r"u?int(8|16|32|64)|[<>][iu][1248]")
@@ -85,6 +86,11 @@ def seal(batch: InputBatch) -> list[bytes | memoryview]:
     return parts
 
 
+def sealed(batch: InputBatch) -> SealedBatch:
+    """Return a batch sealed."""
+    return SealedBatch(batch.n_rows, b"".join(seal(batch)))
+
+
 def is_packable(column: Column) -> bool:
     """Tell whether a column's dtype can be built of packed numbers, positions or counts."""
     return column.dtype == "category" or any(
@@ -96,6 +102,41 @@ def is_packable(column: Column) -> bool:
 def knows_nan_only(column: Column) -> bool:
     """Tell whether a missing value of a column is NaN, so that no mask is needed."""
     return _FLOAT.fullmatch(column.dtype) is not None
+
+
+def shared_column(spec: InputSpec) -> Column | None:
+    """Return a column that stands for all of a table or an array, as to how they are packed.
+
+    None where they are not all of one kind and dtype of numbers or booleans.
+    """
+    first = spec.columns[0]
+    is_one = all(each.dtype == first.dtype and each.kind == first.kind for each in spec.columns)
+    is_wide = spec.container in ("dataframe", "ndarray") and len(spec.shape) > 1
+    is_plain = any(each.fullmatch(first.dtype) for each in (_FLOAT, _INTEGER, _BOOLEAN))
+    return first if is_one and is_wide and is_plain else None
+
+
+def pack_rows(rows: Sequence[Any], spec: InputSpec, shared: Column) -> Packed | None:
+    """Pack checked rows in one piece; None where a value is missing.
+
+    Parameters
+    ----------
+    rows
+        Sequences, nested as deep as the array.
+    shared
+        The :func:`shared_column` of ``spec``.
+    """
+    flat: Any = rows
+    size = len(rows)
+    for length in spec.shape[1:]:
+        flat = chain.from_iterable(flat)
+        size *= length or 1
+    try:
+        return Packed(_ROW_CODES[shared.kind][0], struct.pack(
+            f"{size}{_ROW_CODES[shared.kind][1]}", *flat
+        ))  # fmt: skip
+    except struct.error:
+        return None
 
 
 def pack_batch(batch: InputBatch, spec: InputSpec) -> InputBatch:
@@ -171,7 +212,12 @@ def _fold(values: list[Any] | Packed, pieces: list[memoryview]) -> Any:
         places.append(None if piece is None else len(pieces))
         if piece is not None:
             pieces.append(memoryview(piece).cast("B"))
-    return {"code": values.code, "data": places[0], "missing": places[1]}
+    return {
+        "code": values.code,
+        "order": values.order,
+        "data": places[0],
+        "missing": places[1],
+    }
 
 
 def _unfold(values: Any, pieces: list[memoryview]) -> Any:
@@ -182,4 +228,5 @@ def _unfold(values: Any, pieces: list[memoryview]) -> Any:
         values["code"],
         pieces[values["data"]],
         None if missing is None else pieces[missing],
+        values["order"],
     )

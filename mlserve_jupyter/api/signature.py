@@ -175,14 +175,17 @@ class Packed:
     data
         Numbers and booleans themselves; of datetimes (in UTC where they have a time zone) and
         timedeltas, how many of the column's units; of categories, their position in
-        ``Column.categories``, and -1 where one is missing. Elements of an array lie row by row.
+        ``Column.categories``, and -1 where one is missing.
     missing
         One byte a value, 1 where it is missing; None where none is, or where NaN says so.
+    order
+        How the elements of an array lie, ``C`` (row by row) or ``F`` (column by column).
     """
 
     code: str
     data: bytes | memoryview
     missing: bytes | memoryview | None = None
+    order: Literal["C", "F"] = "C"
 
 
 @dataclass(frozen=True)
@@ -198,11 +201,12 @@ class InputBatch:
         column, in the signature's order. None where ``rows`` is set.
     rows
         For ``ndarray`` and ``sparse`` of two or more dimensions, and for ``list``: ``n_rows``
-        items, each a (nested) list, or for ``list`` any value. None where ``columns`` is set.
+        items, each a (nested) list, or for ``list`` any value. None where ``columns`` is set. The
+        rows of a ``dataframe`` whose columns share one dtype may be here, too, if they are packed.
 
     Notes
     -----
-    A column, and the rows of an ``ndarray``, may be :class:`Packed` instead of a list, which is
+    A column, and the rows of an array, may be :class:`Packed` instead of a list, which is
     why they are ``Any``.
 
     Values in lists are what JSON gives (``float``, ``int``, ``bool``, ``str``, ``None``);

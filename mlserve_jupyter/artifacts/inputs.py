@@ -36,7 +36,7 @@ def build_input(spec: InputSpec, batch: InputBatch) -> Any:
         Of the dtypes, labels, categories and memory order of ``spec`` (hence ``Any``).
     """
     if spec.container == "dataframe":
-        return _frame(spec, batch.columns or [])
+        return _block_frame(spec, batch) if batch.columns is None else _frame(spec, batch.columns)
     if spec.container == "series":
         return _series(spec.columns[0], (batch.columns or [[]])[0])
     if spec.container == "list":
@@ -62,10 +62,6 @@ def concat_batches(batches: Sequence[InputBatch]) -> InputBatch:
 def _frame(spec: InputSpec, columns: list[Any]) -> Any:
     import pandas
 
-    labels = [column_label(column) for column in spec.columns]
-    index: Any = labels
-    if labels == list(range(len(labels))):
-        index = pandas.RangeIndex(len(labels))
     arrays = [_column(v, column) for v, column in zip(columns, spec.columns, strict=True)]
     block = main_block(spec.columns) if spec.order == "C" else []
     frame = (
@@ -73,8 +69,24 @@ def _frame(spec: InputSpec, columns: list[Any]) -> Any:
         if block
         else pandas.DataFrame(_by_position(arrays), copy=False)
     )
-    frame.columns = pandas.Index(index) if index is labels else index
+    frame.columns = _labels(spec)
     return frame
+
+
+def _block_frame(spec: InputSpec, batch: InputBatch) -> Any:
+    """Build a frame whose columns share one dtype around the one block that they came in."""
+    import pandas
+
+    return pandas.DataFrame(_array(spec, batch), columns=_labels(spec), copy=False)
+
+
+def _labels(spec: InputSpec) -> Any:
+    import pandas
+
+    labels = [column_label(column) for column in spec.columns]
+    if labels == list(range(len(labels))):
+        return pandas.RangeIndex(len(labels))
+    return pandas.Index(labels)
 
 
 def main_block(columns: Sequence[Column]) -> list[int]:

@@ -48,7 +48,7 @@ def array_of(values: Packed, column: Column) -> Any:
 def elements_of(values: Packed, shape: tuple[int, ...], column: Column) -> np.ndarray[Any, Any]:
     """Build an ndarray of any shape whose elements one column describes."""
     data = np.frombuffer(values.data, dtype=values.code)
-    return data.astype(column.dtype, copy=False).reshape(shape)
+    return data.astype(column.dtype, copy=False).reshape(shape, order=values.order)
 
 
 def _masked_array(

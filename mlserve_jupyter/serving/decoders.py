@@ -1,13 +1,11 @@
 """The decoder processes, as the server sees them: a few, started when one is needed.
 
-Bodies and batches cross their sockets in threads that hold no lock of the interpreter meanwhile, so
-the event loop goes on serving others however large they are.
+What the event loop does for a large body is to pass it on, a piece at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import pickle
 import signal
@@ -15,9 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Any
 
 import msgspec
 
@@ -36,11 +32,14 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.decoding import CheckJson, Decode, DecodeReply
-from mlserve_jupyter.serving.protocol import PREFIX, receive_frame
+from mlserve_jupyter.serving.protocol import PREFIX
 from mlserve_jupyter.settings import Settings
 
 INLINE_BYTES = 64 * 1024
 """Smaller bodies, but those of columns, are decoded where they arrive."""
+
+AT_SPEED_BYTES = 1024 * 1024
+"""So are smaller ones of plain JSON, in a few milliseconds, as long as all in them fits."""
 
 N_DECODERS = 2
 IDLE_S = 60.0
@@ -64,6 +63,11 @@ def is_decoded_elsewhere(body: bytes, content_type: str) -> bool:
     )
 
 
+def is_read_at_speed(body: bytes, content_type: str) -> bool:
+    """Tell whether a body is small enough to be tried where it arrived first."""
+    return len(body) <= AT_SPEED_BYTES and media_type_of(content_type) in ("application/json", "")
+
+
 class DecoderPool:
     """Decodes bodies in other processes.
 
@@ -79,9 +83,9 @@ class DecoderPool:
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._free = asyncio.Semaphore(N_DECODERS)
-        self._threads = ThreadPoolExecutor(N_DECODERS, thread_name_prefix="mlserve-decoder")
         self._n_waiting = self._waiting_bytes = 0
-        self._closing_idle: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Future[None]] = set()
+        self._idle_check: asyncio.TimerHandle | None = None
         self._closed = False
 
     def apply(self, settings: Settings) -> None:
@@ -116,13 +120,13 @@ class DecoderPool:
     async def aclose(self) -> None:
         """End the processes."""
         self._closed = True
-        if self._closing_idle is not None:
-            self._closing_idle.cancel()
-        for decoder in [*self._busy, *self._idle]:
+        if self._idle_check is not None:
+            self._idle_check.cancel()
+        for decoder in self._busy:
             decoder.kill()
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
-        for decoder in self._idle:
-            decoder.close()
+        while self._idle:
+            self._close(self._idle.pop())
+        await asyncio.gather(*self._closing)
 
     async def _ask(self, task: Decode | CheckJson, body: bytes) -> tuple[DecodeReply, bytearray]:
         self._admit(len(body))
@@ -156,91 +160,98 @@ class DecoderPool:
     async def _ask_one(
         self, task: Decode | CheckJson, body: bytes, deadline_s: float
     ) -> tuple[DecodeReply, bytearray]:
-        loop = asyncio.get_running_loop()
         decoder = self._idle.pop() if self._idle else _Decoder(self._settings)
         self._busy.add(decoder)
-        asking = loop.run_in_executor(self._threads, decoder.ask, task, body)
         try:
-            answer = await asyncio.wait_for(
-                asyncio.shield(asking), max(deadline_s - time.monotonic(), 0)
+            return await asyncio.wait_for(
+                decoder.ask(task, body), max(deadline_s - time.monotonic(), 0)
             )
-        except (asyncio.TimeoutError, asyncio.CancelledError) as error:
-            # Nobody waits for this body any more; a process is sooner started than it is read.
-            decoder.kill()
-            await asyncio.wait([asking])
-            asking.exception()
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        except asyncio.TimeoutError:
             raise _too_late(self._settings.predict_timeout_s) from None
         finally:
             self._busy.discard(decoder)
-            if decoder.alive and not self._closed:
+            if decoder.is_idle and not self._closed:
                 self._idle.append(decoder)
             else:
-                loop.run_in_executor(None, decoder.close)
-        if self._closing_idle is None:
-            self._closing_idle = loop.call_later(IDLE_S, self._close_idle)
-        return answer
+                # Nobody waits for that body any more; a process is sooner started than it is read.
+                self._close(decoder)
+            self._watch_idle()
+
+    def _close(self, decoder: _Decoder) -> None:
+        decoder.kill()
+        closing = asyncio.get_running_loop().run_in_executor(None, decoder.close)
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _watch_idle(self) -> None:
+        if self._idle_check is None and not self._closed:
+            self._idle_check = asyncio.get_running_loop().call_later(IDLE_S, self._close_idle)
 
     def _close_idle(self) -> None:
-        self._closing_idle = None
-        now = time.monotonic()
-        kept = [each for each in self._idle if now - each.last_used_s < IDLE_S]
-        loop = asyncio.get_running_loop()
-        for decoder in self._idle:
-            if decoder not in kept:
-                loop.run_in_executor(None, decoder.close)
-        self._idle = kept
-        if kept or self._busy:
-            self._closing_idle = loop.call_later(IDLE_S, self._close_idle)
+        self._idle_check = None
+        long_ago_s = time.monotonic() - IDLE_S
+        for decoder in [each for each in self._idle if each.last_used_s <= long_ago_s]:
+            self._idle.remove(decoder)
+            self._close(decoder)
+        if self._idle or self._busy:
+            self._watch_idle()
 
 
 class _Decoder:
-    """One process; :meth:`ask` runs in a thread, and starts it."""
+    """One process, which its first body starts."""
 
     def __init__(self, settings: Settings) -> None:
-        self.alive = True
+        self.is_idle = True
         self.last_used_s = time.monotonic()
         self._settings = settings
         self._popen: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._killed = False
 
-    def ask(self, task: Decode | CheckJson, body: bytes) -> tuple[DecodeReply, bytearray]:
-        """Send a body and wait for what became of it."""
-        sock = self._sock or self._start()
-        header = pickle.dumps(task, protocol=5)
-        received: tuple[Any, bytearray] | None = None
-        with contextlib.suppress(ConnectionError):
-            sock.sendall(PREFIX.pack(len(header), len(body)) + header)
-            sock.sendall(body)
-            received = receive_frame(sock)
+    async def ask(self, task: Decode | CheckJson, body: bytes) -> tuple[DecodeReply, bytearray]:
+        """Send a body and wait for what became of it.
+
+        The socket takes and gives a few hundred kilobytes at a time, so that the event loop has its
+        turn in between.
+        """
+        self.is_idle = False
+        if self._sock is None:
+            await asyncio.to_thread(self._start)
+        try:
+            reply, payload = await self._exchange(pickle.dumps(task, protocol=5), body)
+        except (ConnectionError, EOFError):
+            raise await asyncio.to_thread(self._why) from None
         self.last_used_s = time.monotonic()
-        if received is None:
-            self.alive = False
-            raise self._why()
-        reply = msgspec.json.decode(received[0], type=DecodeReply)
-        if reply.code == TooLarge.code:
-            # What is left of a process that ran out of memory is of no use.
-            self.alive = False
-        return reply, received[1]
+        # What is left of a process that ran out of memory is of no use.
+        self.is_idle = reply.code != TooLarge.code
+        return reply, payload
+
+    async def _exchange(self, header: bytes, body: bytes) -> tuple[DecodeReply, bytearray]:
+        loop, sock = asyncio.get_running_loop(), self._sock
+        assert sock is not None
+        await loop.sock_sendall(sock, PREFIX.pack(len(header), len(body)) + header)
+        await loop.sock_sendall(sock, body)
+        sizes = PREFIX.unpack(await _receive(sock, PREFIX.size))
+        reply = msgspec.json.decode(await _receive(sock, sizes[0]), type=DecodeReply)
+        return reply, await _receive(sock, sizes[1])
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
-        self.alive, self._killed = False, True
+        self._killed = True
         if self._popen is not None:
             self._popen.kill()
 
     def close(self) -> None:
-        """End an idle process, and let go of what belongs to it."""
+        """End the process and let go of what belongs to it; waits, so it runs in a thread."""
         self.kill()
         if self._sock is not None:
             self._sock.close()
         if self._popen is not None:
             self._popen.wait()
 
-    def _start(self) -> socket.socket:
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         settings = self._settings
         arguments = (
             str(theirs.fileno()),
@@ -256,16 +267,15 @@ class _Decoder:
             )
         finally:
             theirs.close()
-        if self._killed:
-            self._popen.kill()
         self._sock = ours
-        return ours
+        if self._killed:
+            self.close()
 
     def _why(self) -> MLServeError:
         assert self._popen is not None
         code = self._popen.wait()
         if self._killed:
-            return Unavailable("The body was given up.")
+            return Unavailable("The body was given up, since the server is shutting down.")
         if code == -signal.SIGALRM:
             return _too_late(self._settings.predict_timeout_s)
         end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
@@ -273,6 +283,17 @@ class _Decoder:
             f"The body could not be decoded: the process that tried has ended ({end}). The body is "
             "damaged, or takes more memory than decoder_memory_bytes allows."
         )
+
+
+async def _receive(sock: socket.socket, n_bytes: int) -> bytearray:
+    data = bytearray(n_bytes)
+    view, loop = memoryview(data), asyncio.get_running_loop()
+    while view:
+        received = await loop.sock_recv_into(sock, view)
+        if not received:
+            raise EOFError
+        view = view[received:]
+    return data
 
 
 def _too_late(timeout_s: float) -> DeadlineExceeded:

@@ -24,7 +24,7 @@ import msgspec
 
 from mlserve_jupyter.api.decode import COLUMNAR, InputDecoder, media_type_of
 from mlserve_jupyter.api.layout import ExtraColumns
-from mlserve_jupyter.api.packed import pack_batch, seal
+from mlserve_jupyter.api.packed import seal
 from mlserve_jupyter.api.signature import InputSpec
 from mlserve_jupyter.errors import MLServeError, TooLarge
 from mlserve_jupyter.serving.protocol import PREFIX, receive_frame
@@ -129,8 +129,8 @@ class _Decoders:
         if isinstance(task, CheckJson):
             return DecodeReply(is_json=is_json(body)), []
         try:
-            batch = self._decoder(task).decode(body, task.content_type)
-            return DecodeReply(n_rows=batch.n_rows), seal(pack_batch(batch, task.spec))
+            batch = self._decoder(task).decode_packed(body, task.content_type)
+            return DecodeReply(n_rows=batch.n_rows), seal(batch)
         except MemoryError:
             error: MLServeError = TooLarge(
                 "The body takes more memory to decode than decoder_memory_bytes allows. Send fewer "

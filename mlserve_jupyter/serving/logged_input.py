@@ -11,6 +11,9 @@ from mlserve_jupyter.api.decode import COLUMNAR, media_type_of
 MAX_READ_BYTES = 2**20
 """A longer body that was refused is not read once more to see whether readers of the log could."""
 
+MAX_COLUMNAR_BYTES = 16 * 2**10
+"""Longer bodies of columns are left out: nobody reads them as text, and they come often."""
+
 
 def inputs_as_json(
     body: bytes, content_type: str, status: str, max_value_bytes: int
@@ -28,6 +31,8 @@ def inputs_as_json(
         return body
     media_type = media_type_of(content_type)
     if media_type in COLUMNAR:
+        if len(body) > MAX_COLUMNAR_BYTES:
+            return None
         encoded = base64.b64encode(body).decode("ascii")
         return msgspec.json.encode({"content_type": media_type, "base64": encoded})
     if media_type not in ("", "application/json"):

@@ -88,7 +88,7 @@ class CompiledModel:
         """Return checked input as the graph takes it; None where the model itself must answer."""
         np = self._np
         if isinstance(batch.rows, Packed):
-            table = self._floats(batch.rows).reshape(batch.n_rows, -1)
+            table = self._floats(batch.rows).reshape(batch.n_rows, -1, order=batch.rows.order)
         elif batch.rows is not None:
             table = np.array(batch.rows, dtype=np.float64)
         elif any(isinstance(column, Packed) for column in batch.columns or ()):
