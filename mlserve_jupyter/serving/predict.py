@@ -13,7 +13,7 @@ import msgspec
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.decode import InputDecoder
-from mlserve_jupyter.api.packed import SealedBatch
+from mlserve_jupyter.api.packed import SealedBatch, sealed
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
     InputRejected,
@@ -25,7 +25,11 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
-from mlserve_jupyter.serving.decoders import DecoderPool, is_decoded_elsewhere
+from mlserve_jupyter.serving.decoders import (
+    DecoderPool,
+    is_decoded_elsewhere,
+    is_read_at_speed,
+)
 from mlserve_jupyter.serving.decoding import is_json
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.logged_input import inputs_as_json
@@ -185,6 +189,16 @@ class Predictor:
         self._compiled.apply(settings)
         self._decoder_pool.apply(settings)
 
+    @property
+    def n_in_threads(self) -> int:
+        """Calls that run in a thread of this process or wait for one."""
+        return self._compiled.n_in_threads
+
+    @property
+    def loaded_bytes(self) -> int:
+        """What the compiled graphs of this process take."""
+        return self._compiled.loaded_bytes
+
     async def aclose(self) -> None:
         """End what computes here."""
         await self._decoder_pool.aclose()
@@ -274,7 +288,7 @@ class Predictor:
         n_bytes = len(request.body)
         try:
             if batch is None:
-                batch = await self._decoder_pool.decode(version, request.body, request.content_type)
+                batch = await self._decode(version, request)
                 record.n_rows, n_bytes = batch.n_rows, len(batch.payload)
             answer = await self._answer(version, record.method, batch, n_bytes, question)
             record.note_answer(answer)
@@ -333,6 +347,13 @@ class Predictor:
         if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
             await environment.warm(version.environment.modules)
         return (await environment.load(model_ref(version))).error
+
+    async def _decode(self, version: ServedVersion, request: PredictRequest) -> SealedBatch:
+        if is_read_at_speed(request.body, request.content_type):
+            batch = self._decoder(version).decode_at_speed(request.body)
+            if batch is not None:
+                return sealed(batch)
+        return await self._decoder_pool.decode(version, request.body, request.content_type)
 
     async def _checked(self, body: bytes, version: ServedVersion) -> bytes:
         """Return an answer as :func:`checked_json` does, however large it is."""
