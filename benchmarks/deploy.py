@@ -1,21 +1,23 @@
 """From Enter to an endpoint that answers: how long a deploy takes.
 
-``python -m benchmarks.deploy`` starts a Jupyter server and a kernel of it, and times in that kernel
-the first deploy of a small model, the next ones, and that of a forest of about 100 MB, beside what
-the disk and ``joblib.load`` alone take. The server's resident memory is sampled meanwhile.
+In a kernel of a Jupyter server, the first deploy of a small model is timed, the next ones, and that
+of a forest of about 100 MB, beside what the disk and ``joblib.load`` alone take. The server's
+resident memory is sampled meanwhile.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+from benchmarks.report import Options, Report
 from tests.kernels import LiveKernel, start_kernel
 from tests.live import LiveServer, start_server
+
+ROUNDS = 7
 
 SMALL = """
 from sklearn.datasets import load_iris
@@ -86,38 +88,27 @@ class PeakMemory:
             self.peak_mb = max(self.peak_mb, self._now())
 
 
-def main() -> None:
-    """Print the table."""
+def measure(report: Report, options: Options) -> None:
+    """Deploy a small model again and again, and then a large one."""
     with (
         tempfile.TemporaryDirectory() as folder,
         start_server(Path(folder)) as server,
         start_kernel(server) as kernel,
     ):
         kernel.run(SMALL)
-        first = deploy_s(kernel, "%mlserve deploy clf\n")
+        report.measured("small model, the very first", s=deploy_s(kernel, "%mlserve deploy clf\n"))
         time.sleep(1)
-        others = [deploy_s(kernel, "%mlserve deploy clf\n") for _ in range(7)]
-        print(f"small model, the very first deploy   {first:.2f} s")
-        print(
-            f"small model, server warm             {statistics.median(others):.2f} s"
-            f" (median of 7; {min(others):.2f} to {max(others):.2f})"
-        )
+        for i in range(options.rounds(ROUNDS)):
+            took_s = deploy_s(kernel, "%mlserve deploy clf\n")
+            report.measured("small model, server warm", round=i + 1, s=took_s)
+        if options.is_quick:
+            return
         kernel.run(FOREST)
         size_mb, dump_s, hash_s, load_s = json.loads(kernel.run(BASELINE))
         with PeakMemory(server) as memory:
-            forest = deploy_s(kernel, "%mlserve deploy forest --sample X[:200]\n")
-        print(f"forest of {size_mb:.0f} MB                     {forest:.2f} s")
-        print(
-            f"  of it: joblib.dump + fsync {dump_s:.2f} s, sha256 {hash_s:.2f} s, "
-            f"joblib.load + predict {load_s:.2f} s"
+            forest_s = deploy_s(kernel, "%mlserve deploy forest --sample X[:200]\n")
+        report.measured("forest", mb=size_mb, s=forest_s)
+        report.measured("forest alone", dump_fsync_s=dump_s, sha256_s=hash_s, load_predict_s=load_s)
+        report.measured(
+            "resident memory of the server", before_mb=memory.before_mb, peak_mb=memory.peak_mb
         )
-        print(
-            f"  server's resident memory {memory.before_mb:.0f} MB before, "
-            f"{memory.peak_mb:.0f} MB at most"
-        )
-        version = server.request("GET", "api/v1/models/forest/versions/1").json()
-        print(f"  verification: {version['verification']}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """What the extension costs a Jupyter server: seconds to start, and resident memory at rest.
 
-``python -m benchmarks.embedded_cost`` starts Jupyter servers in turn with and without the
-extension, and prints the minimum, the median and the difference of the medians.
+Jupyter servers are started in turn with and without the extension; medians are compared.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.report import Options, Report
 from tests.live import TOKEN, free_port
 
 ROUNDS = 5
@@ -64,27 +64,20 @@ def start(with_extension: bool, touch: bool) -> tuple[float, float]:
             server.wait()
 
 
-def main() -> None:
-    """Print the table."""
+def measure(report: Report, options: Options) -> None:
+    """Start servers of each kind in turn."""
     kinds = {
         "Jupyter alone": (False, False),
         "with the extension": (True, False),
         "and its database open": (True, True),
     }
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS):
-        for kind, options in kinds.items():
-            found[kind].append(start(*options))
-    base = [statistics.median(column) for column in zip(*found["Jupyter alone"], strict=True)]
-    print(f"{'':24}{'start s (min / median / more)':>34}{'resident MB (median / more)':>32}")
+    for i in range(options.rounds(ROUNDS)):
+        for kind, how in kinds.items():
+            start_s, resident_mb = start(*how)
+            found[kind].append((start_s, resident_mb))
+            report.measured(kind, round=i + 1, start_s=start_s, resident_mb=resident_mb)
     for kind, measured in found.items():
-        seconds, megabytes = zip(*measured, strict=True)
-        start_s, resident = statistics.median(seconds), statistics.median(megabytes)
-        print(
-            f"{kind:24}{min(seconds):>14.2f} / {start_s:.2f} / {start_s - base[0]:+.2f}"
-            f"{resident:>20.0f} / {resident - base[1]:+.0f}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+        start_s, resident_mb = (statistics.median(column) for column in zip(*measured, strict=True))
+        report.figure(f"{kind}: start", start_s, "s")
+        report.figure(f"{kind}: resident memory", resident_mb, "MB")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+Runtime = Literal["auto", "native"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ def _hgb() -> tuple[Any, Any]:
 MODELS = {"lr": Model(4, _lr), "rf": Model(4, _rf), "hgb": Model(30, _hgb)}
 
 
-def deploy(url: str, key: str, name: str, model: Model) -> None:
+def deploy(url: str, key: str, name: str, model: Model, runtime: Runtime = "auto") -> None:
     """Deploy a model to the server at ``url``, as its notebook would."""
     import mlserve_jupyter
 
     os.environ.update(MLSERVE_URL=url, MLSERVE_KEY=key)
     estimator, sample = model.fit()
-    mlserve_jupyter.deploy(estimator, name=name, sample=sample)
+    mlserve_jupyter.deploy(estimator, name=name, sample=sample, runtime=runtime)

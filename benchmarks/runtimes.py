@@ -1,16 +1,16 @@
 """Models of scikit-learn through their compiled graphs: do they verify, and what is gained.
 
-``python -m benchmarks.runtimes`` fits each model, compiles and verifies it as a deploy does, and
-prints a table: what the graph answers bit for bit, what within the tolerance of ``--runtime onnx``,
-what not at all; and the microseconds of ``predict`` for 1 and 64 rows through the model and through
-the graph, the making of the input from Python lists and of the answer's JSON included in both.
+Each model is fitted, compiled and verified as a deploy does: what the graph answers bit for bit,
+what within the tolerance of ``--runtime onnx``, what not at all; and the microseconds of
+``predict`` for 1 and 64 rows through the model and through the graph, the making of the input from
+Python lists and of the answer's JSON included in both.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from benchmarks.report import Options, Report
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.artifacts.infer import infer_inputs
 from mlserve_jupyter.artifacts.inputs import build_input
@@ -43,6 +44,10 @@ from mlserve_jupyter.serving.compiling import compile_for_server
 from mlserve_jupyter.serving.runtimes.session import CompiledModel
 from mlserve_jupyter.serving.runtimes.verification import CompileReply, verify_graph
 
+COLUMNS = (
+    "bit_for_bit", "more_with_onnx", "largest_difference", "rows_compared", "compile_and_verify_s",
+    "native_us_1_row", "onnx_us_1_row", "native_us_64_rows", "onnx_us_64_rows",
+)  # fmt: skip
 SHOWN = ("predict", "predict_proba", "decision_function")
 
 
@@ -90,7 +95,7 @@ def row(name: str, model: Any, X: Any) -> tuple[str, ...]:
     near = verify_graph(reply, body, inputs, within_tolerance=True)
     largest = max((m.max_difference for m in near.record.methods.values()), default=0.0)
     only_near = [method for method in near.record.methods if method not in exact.methods]
-    cells = [name, _words(methods, exact.methods), ", ".join(only_near) or "–"]
+    cells = [_words(methods, exact.methods), ", ".join(only_near) or "–"]
     cells += [f"{largest:.1g}" if largest else "0" if near.graph else "–"]
     cells += [str(near.record.n_rows or "–"), f"{took_s:.2f}"]
     compiled = CompiledModel(near.graph, near.record, inputs) if near.graph else None
@@ -132,7 +137,7 @@ def _graph(compiled: CompiledModel, batch: InputBatch) -> bytes:
 
 def _microseconds(call: Callable[[InputBatch], object], batches: list[InputBatch]) -> float:
     """Return the median of a call, after a round that is not measured."""
-    costs = []
+    costs: list[float] = []
     for _ in range(2):
         costs = []
         for batch in batches:
@@ -148,18 +153,8 @@ def _name(model: Any, y: Any) -> str:
     return " + ".join(steps) + (f", {n_classes} classes" if n_classes < 10 else "")
 
 
-def main() -> None:
-    """Print the table, as Markdown."""
-    warnings.simplefilter("ignore")
-    print(
-        "| model | bit for bit (`auto`) | more with `--runtime onnx` | largest difference "
-        "| rows compared | s to compile and verify | 1 row, native | 1 row, ONNX "
-        "| 64 rows, native | 64 rows, ONNX |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for name, model, X in models():
-        print("| " + " | ".join(row(name, model, X)) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def measure(report: Report, options: Options) -> None:
+    """Measure each model; only the first two if it is to be quick."""
+    for name, model, X in islice(models(), 2 if options.is_quick else None):
+        cells = row(name, model, X)
+        report.measured(name, **dict(zip(COLUMNS, cells, strict=True)))
