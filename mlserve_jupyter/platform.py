@@ -196,7 +196,9 @@ class Platform:
         if redis_counters is not None:
             self.quotas.share_through(redis_counters)
         predictor = Predictor(storage.catalog, workers, storage.log, self.settings, results)
-        keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, self.settings)
+        keep_warm = KeepWarm(
+            storage.catalog, workers, predictor, storage.log, self.settings, self.audit
+        )
         keep_warm.start()
         writers = ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
         passwords = PasswordHasher()

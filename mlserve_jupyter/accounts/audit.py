@@ -51,6 +51,10 @@ class Origin:
         write_event(connection, AuditEvent(self, action, target, details=facts))
 
 
+SERVER = Origin("the server", None, "none", "", "")
+"""Of what nobody asked for."""
+
+
 @dataclass(frozen=True)
 class AuditEvent:
     """One event.

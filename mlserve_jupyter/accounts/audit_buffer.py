@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from mlserve_jupyter.accounts.audit import AuditEvent, Origin, write_event
+from mlserve_jupyter.accounts.audit import SERVER, AuditEvent, write_event
 from mlserve_jupyter.errors import MLServeError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ MAX_KINDS = 100
 
 INTERVAL_S = 1.0
 
-_SERVER = Origin("the server", None, "none", "", "")
 _Kind = tuple[str, str, str, str, str, str]
 
 
@@ -144,7 +143,7 @@ class AuditBuffer:
                 for counted in waiting.values():
                     write_event(connection, _with_count(counted), counted.at)
                 if n_dropped:
-                    facts = AuditEvent(_SERVER, "audit.drop", details={"n_events": n_dropped})
+                    facts = AuditEvent(SERVER, "audit.drop", details={"n_events": n_dropped})
                     write_event(connection, facts)
         except MLServeError as error:
             log.warning("The audit log waits for its database: %s", error)

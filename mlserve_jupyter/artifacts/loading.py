@@ -9,8 +9,12 @@ import errno
 import hashlib
 import os
 import pickle
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+LEAST_SKOPS = (0, 12)
+"""Releases before it let an artifact call what it names (CVE-2025-54412, CVE-2025-54413)."""
 
 MMAP_MIN_BYTES = 4 * 2**20
 """Below this size an artifact is read faster than its arrays are mapped one by one."""
@@ -145,6 +149,9 @@ def _load_joblib(path: str | os.PathLike[str]) -> Any:
 
 
 def _load_skops(path: str | os.PathLike[str]) -> Any:
+    installed = metadata.version("skops")
+    if tuple(int(part) for part in installed.split(".")[:2]) < LEAST_SKOPS:
+        raise UntrustedType(f"skops {installed} is not safe: run `pip install -U skops`.")
     from skops.io import get_untrusted_types
     from skops.io import load as skops_load
 

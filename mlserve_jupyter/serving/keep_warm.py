@@ -12,7 +12,9 @@ from collections.abc import Coroutine, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.accounts.audit import SERVER, AuditEvent
+from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
+from mlserve_jupyter.errors import ArtifactCorrupt, MLServeError
 from mlserve_jupyter.registry.catalog import Catalog, ServedVersion
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
 from mlserve_jupyter.serving.predict import Predictor
@@ -42,6 +44,8 @@ class KeepWarm:
     ----------
     catalog, workers, predictor, log, settings
         What there is, where it runs, who loads it, who called it, and how much may be loaded.
+    audit
+        Is told of artifacts whose bytes have changed.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class KeepWarm:
         predictor: Predictor,
         log: PredictionLog,
         settings: Settings,
+        audit: AuditBuffer,
     ) -> None:
+        self._audit = audit
         self._catalog = catalog
         self._workers = workers
         self._predictor = predictor
@@ -130,6 +136,8 @@ class KeepWarm:
         try:
             error = await self._predictor.load(version)
             reason = None if error is None else error.message
+            if error is not None and error.kind == "corrupt":
+                self._audit.note(_corrupt_event(version))
         except MLServeError as raised:
             reason = raised.message
         if reason is not None:
@@ -140,6 +148,11 @@ class KeepWarm:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _corrupt_event(version: ServedVersion) -> AuditEvent:
+    target = f"version {version.owner}~{version.model} {version.version}"
+    return AuditEvent(SERVER, "artifact.corrupt", target, ArtifactCorrupt.code)
 
 
 def _active(catalog: Catalog) -> dict[str, ServedVersion]:

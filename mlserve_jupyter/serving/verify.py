@@ -111,9 +111,11 @@ class Check:
                 module=error.module,
                 interpreter=interpreter,
             )
+        shown = f"{error.type}: {error.message}"
+        if error.kind == "memory":
+            shown = "it takes more memory than worker_memory_bytes allows"
         raised = VerificationFailed(
-            f"In a fresh process the model cannot {purpose}: {error.type}: {error.message}",
-            step=error.kind,
+            f"In a fresh process the model cannot {purpose}: {shown}", step=error.kind
         )
         raised.traceback_text = error.traceback
         raise raised

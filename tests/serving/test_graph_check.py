@@ -52,9 +52,10 @@ def test_an_operator_of_another_domain_is_refused() -> None:
         check_graph(graph.finish(), 3)
 
 
-def test_a_tensor_in_another_file_is_refused() -> None:
+@pytest.mark.parametrize("path", [b"/etc/passwd", b"../../x.bin", b"link.bin", b""])
+def test_row_19_a_tensor_in_another_file_is_refused(path: bytes) -> None:
     # TensorProto.external_data is field 13, data_location field 14: here of an initializer.
-    location = b"\x0a\x08location\x12\x0b/etc/passwd"
+    location = b"\x0a\x08location\x12" + bytes([len(path)]) + path
     tensor = (
         b"\x08\x01\x10\x0b\x42\x01c" + b"\x6a" + bytes([len(location)]) + location + b"\x70\x01"
     )
