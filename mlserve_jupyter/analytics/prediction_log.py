@@ -10,11 +10,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from threading import Condition, Lock, Thread
 
+import msgspec
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
@@ -43,7 +43,7 @@ from mlserve_jupyter.storage.paging import Page
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 500
+BATCH_ROWS = 2000
 BATCH_BYTES = 8 * MIB
 _FIRST_RETRY_S = 0.25
 _LAST_RETRY_S = 5.0
@@ -103,7 +103,7 @@ class PredictionLog:
         limit_bytes = self._settings.log_max_value_bytes
         truncated = False
         if limit_bytes and row_bytes > limit_bytes:
-            shorter = replace(
+            shorter = msgspec.structs.replace(
                 record,
                 inputs=_within(record.inputs, limit_bytes),
                 outputs=_within(record.outputs, limit_bytes),
@@ -121,7 +121,7 @@ class PredictionLog:
             ):
                 self._n_dropped += 1
                 return
-            self._waiting.append(WaitingRow(sequence, record, truncated))
+            self._waiting.append(WaitingRow(sequence, record, truncated, row_bytes))
             self._accepted_through = sequence
             self._n_held += 1
             self._held_bytes += row_bytes
@@ -257,7 +257,7 @@ class PredictionLog:
             n_bytes = 0
             while self._waiting and len(rows) < BATCH_ROWS and n_bytes < BATCH_BYTES:
                 rows.append(self._waiting.popleft())
-                n_bytes += rows[-1].record.size_bytes
+                n_bytes += rows[-1].n_bytes
             return rows
 
     @property
@@ -316,7 +316,7 @@ class PredictionLog:
             return True
 
     def _release(self, rows: list[WaitingRow]) -> None:
-        n_bytes = sum(row.record.size_bytes for row in rows)
+        n_bytes = sum(row.n_bytes for row in rows)
         with self._lock:
             self._n_held -= len(rows)
             self._held_bytes -= n_bytes

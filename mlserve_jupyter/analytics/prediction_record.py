@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 _ROW_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionRecord:
+class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call that a version answered, or failed to.
 
     Attributes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +16,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.resources import DescribePrediction
-from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.bulk import insert_rows, timestamp_text
+from mlserve_jupyter.storage.ids import new_id, new_ids
 from mlserve_jupyter.storage.paging import Page, check_limit, decode_cursor, encode_cursor
 from mlserve_jupyter.storage.tables import (
     model_versions,
@@ -35,8 +35,7 @@ _MAX_ERROR_CHARS = 10_000
 _CHUNK_IDS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingRow:
+class WaitingRow(msgspec.Struct, frozen=True, gc=False):
     """A record on its way to the table.
 
     Attributes
@@ -45,11 +44,14 @@ class WaitingRow:
         Its number among its process's calls.
     truncated
         Whether a value was left out because it was too large.
+    n_bytes
+        About what it takes in memory.
     """
 
     sequence: int
     record: PredictionRecord
     truncated: bool
+    n_bytes: int
 
 
 class LastCalls(NamedTuple):
@@ -80,7 +82,7 @@ def write_rows(connection: Connection, process_id: str, rows: Sequence[WaitingRo
         return
     try:
         with connection.begin_nested():
-            connection.execute(predictions.insert(), [_values(process_id, row) for row in rows])
+            insert_rows(connection, predictions, _values(process_id, rows))
         written = list(rows)
     except OperationalError:
         raise
@@ -240,11 +242,11 @@ def _insert(connection: Connection) -> Any:
 
 def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bool:
     """Write one row of a batch that was refused; without its values where they are the reason."""
-    values = _values(process_id, row)
-    for attempt in (values, values | {"inputs": None, "outputs": None, "truncated": True}):
+    without = msgspec.structs.replace(row.record, inputs=None, outputs=None)
+    for attempt in (row, msgspec.structs.replace(row, record=without, truncated=True)):
         try:
             with connection.begin_nested():
-                connection.execute(predictions.insert(), [attempt])
+                insert_rows(connection, predictions, _values(process_id, [attempt]))
             return True
         except OperationalError:
             raise
@@ -259,11 +261,11 @@ def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bo
 
 
 def _count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
-    counts: dict[tuple[str, str], LastCalls] = {}
-    for record in (row.record for row in rows):
-        key = record.version_id, record.model_id
-        last = counts.get(key, LastCalls(record.created_at, 0))
-        counts[key] = LastCalls(max(last.last_called_at, record.created_at), last.n_predictions + 1)
+    times: dict[tuple[str, str], list[datetime]] = {}
+    for row in rows:
+        record = row.record
+        times.setdefault((record.version_id, record.model_id), []).append(record.created_at)
+    counts = {key: LastCalls(max(called_at), len(called_at)) for key, called_at in times.items()}
     # Sorted, so that two processes lock the rows in the same order.
     for (version_id, model_id), calls in sorted(counts.items()):
         insert = _insert(connection)(prediction_counts).values(
@@ -288,31 +290,33 @@ def _count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
         )
 
 
-def _values(process_id: str, row: WaitingRow) -> dict[str, Any]:
-    """Return the values of a row by column; their types differ, hence ``Any``."""
-    record = row.record
-    return {
-        "id": new_id(),
-        "model_id": record.model_id,
-        "version_id": record.version_id,
-        "created_at": record.created_at,
-        "request_id": record.request_id,
-        "principal": record.principal,
-        "method": record.method,
-        "status": record.status,
-        "cached": record.cached,
-        "n_rows": record.n_rows,
-        "queue_ms": record.queue_ms,
-        "load_ms": record.load_ms,
-        "predict_ms": record.predict_ms,
-        "total_ms": record.total_ms,
-        "inputs": _text(record.inputs),
-        "outputs": _text(record.outputs),
-        "truncated": row.truncated,
-        "error": None if record.error is None else _storable(record.error),
-        "process_id": process_id,
-        "sequence": row.sequence,
-    }
+def _values(process_id: str, rows: Sequence[WaitingRow]) -> list[tuple[Any, ...]]:
+    """Return the values of rows in the order of the columns; their types differ, hence ``Any``."""
+    return [
+        (
+            id,
+            (record := row.record).model_id,
+            record.version_id,
+            timestamp_text(record.created_at),
+            record.request_id,
+            record.principal,
+            record.method,
+            record.status,
+            record.cached,
+            record.n_rows,
+            record.queue_ms,
+            record.load_ms,
+            record.predict_ms,
+            record.total_ms,
+            _text(record.inputs),
+            _text(record.outputs),
+            row.truncated,
+            None if record.error is None else _storable(record.error),
+            process_id,
+            row.sequence,
+        )
+        for id, row in zip(new_ids(len(rows)), rows, strict=True)
+    ]
 
 
 def _text(value: bytes | None) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -34,7 +34,7 @@ def call(served: ServedVersion, number: int = 0, **others: object) -> Prediction
         inputs=b'{"instances":[[9007199254740993,"NaN"]]}',
         outputs=b"[1]",
     )
-    return replace(record, **others)  # type: ignore[arg-type]
+    return msgspec.structs.replace(record, **others)
 
 
 @contextmanager

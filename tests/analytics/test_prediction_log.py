@@ -68,7 +68,7 @@ def test_calls_of_many_threads_are_written_once_each_and_in_batches(
 ) -> None:
     served = deploy()
     n_each = 3 * BATCH_ROWS
-    with opened_log(engine, settings) as log:
+    with opened_log(engine, replace(settings, log_buffer_rows=9 * BATCH_ROWS)) as log:
 
         def append(first: int) -> None:
             for number in range(first, first + n_each):
