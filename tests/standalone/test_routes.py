@@ -27,7 +27,7 @@ IDS = [path for path, _ in EXAMPLES]
 
 
 @pytest.mark.parametrize(("path", "resource"), EXAMPLES, ids=IDS)
-def test_without_a_credential_every_method_of_every_route_is_closed(
+def test_row_05_without_a_credential_every_method_of_every_route_is_closed(
     standalone: StandaloneServer, path: str, resource: type[Resource]
 ) -> None:
     with httpx.Client() as client:
@@ -35,7 +35,7 @@ def test_without_a_credential_every_method_of_every_route_is_closed(
             response = client.request(method, standalone.url + path)
             policy = policy_of(getattr(resource, method.lower(), None))
             if policy is not None and policy.is_public:
-                assert response.status_code in (200, 204, 404), (method, response.text)
+                assert response.status_code in (200, 204, 400, 403, 404), (method, response.text)
             else:
                 assert response.status_code in (401, 405), (method, response.text)
 
@@ -59,7 +59,7 @@ JUPYTER_ROUTES = ("", "lab", "tree", "api", "api/kernels", "api/contents", "api/
 
 
 @pytest.mark.parametrize("path", JUPYTER_ROUTES)
-def test_there_is_nothing_of_jupyter(standalone: StandaloneServer, path: str) -> None:
+def test_row_01_there_is_nothing_of_jupyter(standalone: StandaloneServer, path: str) -> None:
     root = standalone.url.removesuffix("mlserve/")
     for headers in ({}, {"X-MLServe-Key": standalone.key}):
         response = httpx.get(root + path, headers=headers)
@@ -79,7 +79,7 @@ def test_there_is_nothing_of_jupyter(standalone: StandaloneServer, path: str) ->
     ],
     ids=["none", "unknown", "two headers", "joined", "as Jupyter's token", "cookie"],
 )
-def test_only_the_key_in_its_header_lets_in(
+def test_row_04_only_the_key_in_its_header_lets_in(
     standalone: StandaloneServer, headers: list[tuple[str, str]]
 ) -> None:
     filled = [(name, value.replace("{key}", standalone.key)) for name, value in headers]
@@ -116,7 +116,7 @@ def test_the_key_is_kept_for_its_owner_and_printed_on_request_alone(
         ("", 403),
     ],
 )
-def test_only_the_servers_own_names_are_served(
+def test_row_04_only_the_servers_own_names_are_served(
     standalone: StandaloneServer, host: str, status: int
 ) -> None:
     response = standalone.request("GET", "api/v1/models", headers={"Host": host})
