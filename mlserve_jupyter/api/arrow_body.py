@@ -14,6 +14,7 @@ from mlserve_jupyter.errors import InvalidBody, TooLarge
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
@@ -109,7 +110,19 @@ def _parquet_batches(
         _refuse_size(max_bytes)
     if file.metadata.num_row_groups == 0:
         return schema, iter(())
-    return schema, file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
+    return schema, _as_many(file.iter_batches(batch_size=BATCH_ROWS, use_threads=False), metadata)
+
+
+def _as_many(
+    batches: Iterator[pyarrow.RecordBatch], metadata: parquet.FileMetaData
+) -> Iterator[pyarrow.RecordBatch]:
+    """Give batches on, and refuse a file whose pages hold other rows than its footer says."""
+    n_rows = 0
+    for batch in batches:
+        n_rows += batch.num_rows
+        yield batch
+    if n_rows != metadata.num_rows:
+        raise ValueError(f"it holds {n_rows} rows, and its footer says {metadata.num_rows}")
 
 
 def _bounded(

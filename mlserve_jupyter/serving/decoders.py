@@ -6,7 +6,6 @@ What the event loop does for a large body is to pass it on, a piece at a time.
 from __future__ import annotations
 
 import asyncio
-import functools
 import pickle
 import signal
 import socket
@@ -304,13 +303,8 @@ def _too_late(timeout_s: float) -> DeadlineExceeded:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _has_arrow() -> bool:
-    return find_spec("pyarrow") is not None and find_spec("numpy") is not None
-
-
 def _require_arrow() -> None:
-    if not _has_arrow():
+    if find_spec("pyarrow") is None or find_spec("numpy") is None:
         raise UnsupportedMediaType(
             "This server reads no Arrow and no Parquet, since pyarrow is not installed beside it: "
             "`pip install 'mlserve_jupyter[arrow]'` in the server's environment and restart it, or "
