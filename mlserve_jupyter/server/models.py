@@ -120,9 +120,9 @@ class ModelsResource(_ModelResource):
             return super().max_body_bytes
         return self.platform.settings.max_artifact_bytes + 64 * 2**20
 
-    async def prepare(self) -> None:
+    async def admit(self) -> None:
         """Admit the caller, then get ready for the upload."""
-        await super().prepare()
+        await super().admit()
         if self.request.method == "POST" and not self._finished:
             services = await self.platform.services()
             self._upload = ArtifactUpload(

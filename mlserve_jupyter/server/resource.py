@@ -67,6 +67,7 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity"})
 _MAX_LENGTH_DIGITS = 18
+_READ_IF_REFUSED_BYTES = 64 * 1024
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
 MAX_PAGE = 500
@@ -89,6 +90,7 @@ class Resource(_Host):
     request_id: str = ""
     _credential: Credential | None = None
     _is_admitted: bool = False
+    _refusal: Exception | None = None
     _quota: Quota = UNLIMITED
 
     @property
@@ -143,7 +145,7 @@ class Resource(_Host):
 
     def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
         """Whether a page of this origin may call; without our credential, the host decides."""
-        policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
+        policy = policy_of(getattr(type(self), (self.request.method or "GET").lower()))
         needs_no_cookie = self._credential is not None or (policy is not None and policy.is_public)
         if needs_no_cookie and allowed_origin(self, self.platform.settings.cors_origins):
             return True
@@ -156,7 +158,41 @@ class Resource(_Host):
         self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
 
     async def prepare(self) -> None:
-        """Admit the request, or refuse it, before its body is read."""
+        """Admit the request, or refuse it before its body is read.
+
+        A small body is read all the same: to close a connection on what the caller is still
+        sending would take the answer along.
+        """
+        try:
+            await self.admit()
+        except (MLServeError, HTTPError) as refusal:
+            if not self._has_small_body():
+                raise
+            self._refusal = refusal
+            vars(self)[(self.request.method or "GET").lower()] = self._refuse
+
+    def _refuse(self, *args: str, **kwargs: str) -> None:
+        """Stand in for the method of a request that was not admitted."""
+        assert self._refusal is not None
+        raise self._refusal
+
+    def _has_small_body(self) -> bool:
+        headers = self.request.headers
+        length = headers.get("Content-Length", "0")
+        return (
+            re.fullmatch(r"[0-9]{1,6}", length, re.ASCII) is not None
+            and int(length) <= _READ_IF_REFUSED_BYTES
+            and not {"Transfer-Encoding", "Expect"} & headers.keys()
+        )
+
+    async def admit(self) -> None:
+        """Find out who calls, and whether the method may run.
+
+        Raises
+        ------
+        MLServeError, HTTPError
+            If not.
+        """
         self.set_header("X-Request-Id", self.request_id)
         self._body = bytearray()
         self._credential = take_credential(self.request)
@@ -166,7 +202,7 @@ class Resource(_Host):
             await result
         if self._finished:
             return
-        policy = policy_of(getattr(self, (self.request.method or "GET").lower()))
+        policy = policy_of(getattr(type(self), (self.request.method or "GET").lower()))
         if policy is not None and not policy.is_public:
             self.principal = await self._find_principal(policy)
             self._take_quota(self.principal)
@@ -356,7 +392,7 @@ class Resource(_Host):
         self._set_quota_headers()
         self.set_header("Content-Type", "application/json")
         self.set_header("X-Request-Id", self.request_id)
-        if not self._is_admitted:
+        if not self._is_admitted and self._refusal is None:
             # The body was not read, so what follows on this connection is not the next request.
             self.set_header("Connection", "close")
         if isinstance(error, Unauthenticated):
