@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.list import list  # noqa: A004
     from mlserve_jupyter.magics.logs import logs
     from mlserve_jupyter.magics.predict import predict
+    from mlserve_jupyter.magics.share import share
     from mlserve_jupyter.magics.show import show
     from mlserve_jupyter.magics.snippet import snippet
 
@@ -35,6 +36,7 @@ __all__ = [
     "list",
     "logs",
     "predict",
+    "share",
     "show",
     "snippet",
 ]
@@ -47,6 +49,7 @@ _MODULES = {
     "list": "magics.list",
     "logs": "magics.logs",
     "predict": "magics.predict",
+    "share": "magics.share",
     "show": "magics.show",
     "snippet": "magics.snippet",
 }

@@ -17,6 +17,9 @@ export interface IModel {
   /** Time of the last call in UTC; null if there was none. */
   readonly last_called_at: string | null;
   readonly n_predictions: number;
+  readonly visibility: 'private' | 'shared' | 'public';
+  /** Names of users; empty for those who may not change the model. */
+  readonly shared_with: readonly string[];
 }
 
 interface IModelPage {

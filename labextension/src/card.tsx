@@ -27,6 +27,7 @@ export function ModelCard(props: IModelCardProps): React.ReactElement {
         >
           {model.name}
         </span>
+        <Visibility model={model} trans={trans} />
         <Version model={model} trans={trans} />
       </div>
       {model.description !== '' && (
@@ -56,6 +57,25 @@ export function ModelCard(props: IModelCardProps): React.ReactElement {
 interface IModelProps {
   readonly model: IModel;
   readonly trans: TranslationBundle;
+}
+
+function Visibility({ model, trans }: IModelProps): React.ReactElement | null {
+  if (model.visibility === 'private') {
+    return null;
+  }
+  const isPublic = model.visibility === 'public';
+  return (
+    <span
+      className="jp-mlserve-visibility"
+      title={
+        isPublic
+          ? trans.__('All who are signed in may call it')
+          : trans.__('Shared with %1', model.shared_with.join(', '))
+      }
+    >
+      {isPublic ? trans.__('public') : trans.__('shared')}
+    </span>
+  );
 }
 
 function Version({ model, trans }: IModelProps): React.ReactElement {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,9 +20,12 @@ from mlserve_jupyter.api.resources import (
     ErrorBody,
     ListModels,
     ListPredictions,
+    ListScope,
     ListVersions,
     Status,
+    UpdateModel,
     UpdateVersion,
+    Visibility,
 )
 from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
 from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
@@ -113,17 +116,29 @@ class Client:
             ]
             return self._send("POST", "api/v1/models", DescribeDeploy, files=parts, timeout_s=900.0)
 
-    def models(self, *, timeout_s: float = 30.0) -> list[DescribeModel]:
-        """List all models, over all pages."""
-        return [
-            model
-            for page in self._pages("api/v1/models", ListModels, {}, timeout_s=timeout_s)
-            for model in page.items
-        ]
+    def models(self, scope: ListScope = "own", *, timeout_s: float = 30.0) -> list[DescribeModel]:
+        """List the caller's own models or those of others, over all pages."""
+        pages = self._pages("api/v1/models", ListModels, {"scope": scope}, timeout_s=timeout_s)
+        return [model for page in pages for model in page.items]
 
     def model(self, name: str) -> DescribeModel:
         """Describe a model."""
         return self._send("GET", _model_path(name), DescribeModel)
+
+    def share(
+        self, name: str, visibility: Visibility, users: Sequence[str] | None = None
+    ) -> DescribeModel:
+        """Say who may call a model: with ``shared``, these users."""
+        changes = UpdateModel(
+            visibility=visibility, shared_with=msgspec.UNSET if users is None else [*users]
+        )
+        return self._send(
+            "PATCH",
+            _model_path(name),
+            DescribeModel,
+            content=encode_json(changes),
+            headers={"Content-Type": "application/json"},
+        )
 
     def versions(self, name: str, *, timeout_s: float = 30.0) -> list[DescribeVersion]:
         """List all versions of a model, newest first."""
@@ -188,7 +203,7 @@ class Client:
         from mlserve_jupyter.artifacts.outputs import decode_predictions
 
         answer = self.call(name, encode_body(data), version=version, method=method)
-        described = self._known_version(answer.model, answer.version)
+        described = self._known_version(name, answer.version)
         spec = described.signature.outputs.get(method or described.method)
         value = msgspec.json.decode(answer.predictions)
         if spec is None:

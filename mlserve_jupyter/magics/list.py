@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
-from mlserve_jupyter.api.resources import DescribeModel
+from mlserve_jupyter.api.resources import DescribeModel, ListScope
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.magics.arguments import TARGET, Usage
+from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import Display, ago, html_paragraph, html_table, text_table
 
-USAGE = Usage("list", "List the models of the server.", (TARGET,))
+USAGE = Usage(
+    "list",
+    "List the models of the server.",
+    (
+        Argument(
+            "--scope",
+            "Your own models, those that others share with you, the public ones, or all.",
+            choices=("own", "shared", "public", "all"),
+        ),
+        TARGET,
+    ),
+)
 
 _HEADER = ("model", "version", "versions", "calls", "last call", "URL")
 _EMPTY = "No model is deployed yet: deploy one with `%mlserve deploy clf`."
@@ -28,10 +39,13 @@ class Models(Display):
         By name.
     server_url
         Where they are.
+    scope
+        Whose they are: names alone are those of one's own.
     """
 
     models: tuple[DescribeModel, ...]
     server_url: str
+    scope: ListScope = "own"
 
     def __len__(self) -> int:
         """Return their number."""
@@ -44,7 +58,7 @@ class Models(Display):
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for model in self.models:
             yield (
-                model.name,
+                model.name if self.scope == "own" else f"{model.owner}~{model.name}",
                 "none active" if model.default_version is None else str(model.default_version),
                 str(model.n_versions),
                 str(model.n_predictions),
@@ -53,17 +67,23 @@ class Models(Display):
             )
 
     def _text(self) -> str:
-        return text_table(_HEADER, self._rows()) if self.models else _EMPTY
+        return text_table(_HEADER, self._rows()) if self.models else self._empty
 
     def _html(self) -> str:
-        return html_table(_HEADER, self._rows()) if self.models else html_paragraph(_EMPTY)
+        return html_table(_HEADER, self._rows()) if self.models else html_paragraph(self._empty)
+
+    @property
+    def _empty(self) -> str:
+        return _EMPTY if self.scope in ("own", "all") else f"No model is {self.scope} here."
 
 
-def list(*, to: str | None = None) -> Models:  # noqa: A001
+def list(scope: ListScope = "own", *, to: str | None = None) -> Models:  # noqa: A001
     """List the models of the server.
 
     Parameters
     ----------
+    scope
+        ``own`` models, those that others have ``shared`` with you, the ``public`` ones, or ``all``.
     to
         URL of another server than the notebook's own.
 
@@ -78,8 +98,8 @@ def list(*, to: str | None = None) -> Models:  # noqa: A001
         No server answers.
     """
     client = connect(to)
-    models = sorted(client.models(), key=lambda model: model.name)
-    return Models(tuple(models), client.connection.url)
+    models = sorted(client.models(scope), key=lambda model: (model.name, model.owner))
+    return Models(tuple(models), client.connection.url, scope)
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Models:

@@ -23,6 +23,7 @@ from mlserve_jupyter.magics.display import (
     size,
     text_table,
 )
+from mlserve_jupyter.magics.share import visibility_words
 
 USAGE = Usage(
     "show",
@@ -66,6 +67,7 @@ class Model(Display):
             f"{counted(self.model.n_predictions, 'call')}, last {ago(self.model.last_called_at)}"
         )
         yield "calls", calls
+        yield "who may call", visibility_words(self.model)
         if self.model.description:
             yield "description", self.model.description
         current = self.current

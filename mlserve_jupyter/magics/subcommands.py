@@ -50,8 +50,8 @@ class Subcommand:
 SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
-        "deploy", "list", "show", "predict", "logs", "snippet", "archive", "keys create",
-        "keys list", "keys revoke",
+        "deploy", "list", "show", "predict", "logs", "snippet", "share", "archive",
+        "keys create", "keys list", "keys revoke",
     )
 }  # fmt: skip
 
@@ -65,6 +65,7 @@ GROUPS = {
 _MEANT = {
     **dict.fromkeys(("delete", "remove", "rm", "undeploy", "stop", "retire"), "archive NAME"),
     **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
+    **dict.fromkeys(("publish", "grant", "visibility"), "share NAME"),
     **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
 }
 """What takes the place of names that others use."""

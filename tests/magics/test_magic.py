@@ -126,7 +126,7 @@ def test_tab_offers_nothing_for_models_where_no_server_runs(shell: InteractiveSh
         ('%mlserve deploy models["', {"one"}),
         ("%mlserve deploy holder.in", {"inner"}),
         ("%mlserve archive wine ", {"--version", "--yes", "--undo", "--to"}),
-        ("%mlserve list ", {"--to"}),
+        ("%mlserve list ", {"--scope", "--to"}),
         ("%mlserve show wine --n", {"--n"}),
         ("%mlserve nonsense ", {""}),
     ],
