@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,11 @@ MAX_BYTES = 72
 ROUNDS = 12
 THREADS = 2
 MAX_WAITING = 64
+MAX_WAIT_S = 30.0
+"""Who has waited longer for a thread is told to come back: most have given up by then."""
 
 _MIN_DISTINCT = 4
-_NICENESS = 10
+_NICENESS = 5
 
 _NOBODYS_HASH = "$2b$12$BT9Z9aV7dlxbZYRyFdMK5O0LQ0WCk.oM2zM7DOvc76TOlA1YCXWcq"
 """Of a password that was thrown away: what is checked where there is nobody to check against."""
@@ -88,12 +91,13 @@ class PasswordHasher:
 
     Parameters
     ----------
-    max_waiting
-        How many may wait or run at once.
+    max_waiting, max_wait_s
+        How many may wait or run at once, and how long one may wait.
     """
 
-    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, max_waiting: int = MAX_WAITING, max_wait_s: float = MAX_WAIT_S) -> None:
         self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
         self._n_waiting = 0
         self._threads = ThreadPoolExecutor(THREADS, "mlserve-passwords", _step_back)
 
@@ -103,7 +107,7 @@ class PasswordHasher:
         Raises
         ------
         Overloaded
-            If too many wait.
+            If too many wait, or for too long.
         """
         return await self._run(lambda: hash_password(password))
 
@@ -113,7 +117,7 @@ class PasswordHasher:
         Raises
         ------
         Overloaded
-            If too many wait.
+            If too many wait, or for too long.
         """
         is_equal = await self._run(lambda: is_password(password, hashed or _NOBODYS_HASH))
         return is_equal and bool(hashed)
@@ -124,17 +128,25 @@ class PasswordHasher:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._n_waiting >= self._max_waiting:
-            raise Overloaded(
-                f"{self._max_waiting} passwords wait to be checked: try again in a few seconds.",
-                retry_after_s=5,
-            )
+            raise _too_many()
         self._n_waiting += 1
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        give_up_at_s = time.monotonic() + self._max_wait_s
+
+        def work_in_time() -> T:
+            if time.monotonic() > give_up_at_s:
+                raise _too_many()
+            return work()
+
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work_in_time)
         running.add_done_callback(self._has_left)
         return await running
 
     def _has_left(self, running: asyncio.Future[T]) -> None:
         self._n_waiting -= 1
+
+
+def _too_many() -> Overloaded:
+    return Overloaded("Too many passwords wait to be checked: try again.", retry_after_s=5)
 
 
 def hash_password(password: str) -> str:

@@ -24,8 +24,10 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def opened(max_waiting: int = MAX_WAITING) -> AsyncIterator[PasswordHasher]:
-    hasher = PasswordHasher(max_waiting)
+async def opened(
+    max_waiting: int = MAX_WAITING, max_wait_s: float = 600.0
+) -> AsyncIterator[PasswordHasher]:
+    hasher = PasswordHasher(max_waiting, max_wait_s)
     try:
         yield hasher
     finally:
@@ -120,6 +122,14 @@ async def test_more_than_may_wait_are_told_to_come_back() -> None:
         assert len(refused) == 5
         assert refused[0].retry_after_s > 0
         assert not await hasher.matches("a password", None), "there is room again"
+
+
+async def test_who_has_waited_too_long_costs_nothing_any_more() -> None:
+    async with opened(max_wait_s=0.01) as hasher:
+        outcomes = await asyncio.gather(
+            *(hasher.matches("a password", None) for _ in range(20)), return_exceptions=True
+        )
+    assert sum(isinstance(outcome, Overloaded) for outcome in outcomes) >= 16
 
 
 async def test_row_11_checking_against_nobody_takes_as_long_as_against_somebody() -> None:
