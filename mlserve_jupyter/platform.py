@@ -20,6 +20,7 @@ from mlserve_jupyter.accounts.credentials import Credentials
 from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quotas
+from mlserve_jupyter.analytics.call_metrics import RequestCounts
 from mlserve_jupyter.errors import StorageUnavailable, Unavailable
 from mlserve_jupyter.settings import Settings
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.serving.measurement import Measurement
     from mlserve_jupyter.serving.predict import Predictor
     from mlserve_jupyter.serving.result_cache import ResultCache
     from mlserve_jupyter.serving.workers import WorkerPool
@@ -70,6 +72,8 @@ class Platform:
     ----------
     quotas
         Asked on each request of somebody who has one.
+    requests
+        Counts the requests that were answered.
     audit
         Takes refusals at any time, also before the database is opened.
     credentials
@@ -79,6 +83,7 @@ class Platform:
     def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
         self.settings = settings
         self._counters = counters or OwnCounters()
+        self.requests = RequestCounts()
         self.quotas = Quotas(settings.quota_per_minute, self._counters)
         self.audit = AuditBuffer()
         self._services: Services | None = None
@@ -156,6 +161,22 @@ class Platform:
             self._services.deployer.apply(settings)
             self._services.workers.apply(settings)
             self._services.registration.apply(settings)
+
+    def measure(self) -> Measurement:
+        """Return what this process measures."""
+        from mlserve_jupyter.serving.measurement import Measurement, measure, measure_requests
+
+        services = self._services
+        if services is None:
+            return Measurement(requests=measure_requests(self.requests))
+        return measure(
+            self.requests,
+            services.catalog,
+            services.workers,
+            services.predictor,
+            services.log,
+            services.results,
+        )
 
     def begin_drain(self) -> None:
         """Be ready no more, while everything goes on being answered."""

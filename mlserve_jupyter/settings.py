@@ -76,6 +76,8 @@ class Settings:
         Networks of proxies whose ``X-Forwarded-For`` says who the client is.
     cors_origins
         Origins, such as ``https://app.example.org``, whose pages may call with a key or token.
+    metrics_public
+        Whether anybody may read the metrics, which name the models of all users.
     keep_warm_models
         How many of the versions that were called within a day are loaded at start, and are loaded
         again after a worker has ended; 0 for none.
@@ -116,6 +118,7 @@ class Settings:
     quota_per_minute: int = 100
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    metrics_public: bool = False
     keep_warm_models: int = 8
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB

@@ -17,6 +17,7 @@ from threading import Condition, Lock, Thread
 import msgspec
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.analytics.call_metrics import CallMetrics
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import (
     LastCalls,
@@ -65,6 +66,11 @@ class PredictionLog:
     process_dir
         Folder of the files in which each process counts its calls.
 
+    Attributes
+    ----------
+    calls
+        What was handed over, counted whether it reaches the table or not.
+
     Raises
     ------
     StorageUnavailable, StorageFull
@@ -82,6 +88,8 @@ class PredictionLog:
         self._n_held = 0  # rows that wait or are being written
         self._held_bytes = 0
         self._n_dropped = 0  # and not yet recorded in the database
+        self._n_lost = 0
+        self.calls = CallMetrics()
         self._accepted_through = 0
         self._settled_through = 0
         self._wanted_through = 0
@@ -99,6 +107,7 @@ class PredictionLog:
 
         Where the buffer is full, the call is dropped and counted.
         """
+        self.calls.note(record)
         row_bytes = record.size_bytes
         limit_bytes = self._settings.log_max_value_bytes
         truncated = False
@@ -112,14 +121,14 @@ class PredictionLog:
             record, row_bytes = shorter, shorter.size_bytes
         with self._lock:
             if self._closed:
-                self._n_dropped += 1
+                self._drop(1)
                 return
             sequence = self._counter.increment()
             if (
                 self._n_held >= self._settings.log_buffer_rows
                 or self._held_bytes + row_bytes > self._settings.log_buffer_bytes
             ):
-                self._n_dropped += 1
+                self._drop(1)
                 return
             self._waiting.append(WaitingRow(sequence, record, truncated, row_bytes))
             self._accepted_through = sequence
@@ -141,6 +150,21 @@ class PredictionLog:
             self._wanted_through = max(self._wanted_through, wanted)
             self._arrived.notify()
             return self._written.wait_for(lambda: self._settled_through >= wanted, timeout_s)
+
+    @property
+    def n_held(self) -> int:
+        """Calls that wait or are being written."""
+        return self._n_held
+
+    @property
+    def held_bytes(self) -> int:
+        """About the memory that they take."""
+        return self._held_bytes
+
+    @property
+    def n_lost(self) -> int:
+        """Calls of this process that did not get into the log."""
+        return self._n_lost
 
     def check_space(self) -> None:
         """Return unless what waits could not be written for want of space.
@@ -290,7 +314,7 @@ class PredictionLog:
                 log.exception("%d predictions cannot be logged.", len(rows))
                 self._release(rows)
                 with self._lock:
-                    self._n_dropped += len(rows)
+                    self._drop(len(rows))
                     return self._closing_at_s is None
             if not self._wait_to_retry(retry_s):
                 return False
@@ -302,6 +326,10 @@ class PredictionLog:
             self._n_dropped -= n_dropped
         self._release(rows)
         return True
+
+    def _drop(self, n: int) -> None:
+        self._n_dropped += n
+        self._n_lost += n
 
     def _wait_to_retry(self, retry_s: float) -> bool:
         """Return whether to try again, after ``retry_s`` or when the log begins to close."""

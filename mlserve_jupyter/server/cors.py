@@ -5,9 +5,7 @@ from __future__ import annotations
 from tornado.web import RequestHandler
 
 ALLOWED_HEADERS = "Authorization, Content-Type, X-MLServe-Key, X-Request-Id"
-EXPOSED_HEADERS = (
-    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
-)
+EXPOSED_HEADERS = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
 MAX_AGE_S = 600
 
 

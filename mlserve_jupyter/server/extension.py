@@ -10,6 +10,7 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import ensure_async, url_path_join
+from prometheus_client import REGISTRY
 from traitlets import Bool
 
 from mlserve_jupyter.accounts.principal import Principal
@@ -18,10 +19,12 @@ from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenti
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
 from mlserve_jupyter.server.documentation import SecurityScheme, SecuritySchemes
+from mlserve_jupyter.server.exposition import MeasurementCollector
 from mlserve_jupyter.server.owner import kernel_role, owner_name, role_of
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
 from mlserve_jupyter.server.settings_traits import SettingsTraits
+from mlserve_jupyter.serving.measurement import Measurements
 
 
 class MLServeHandler(APIHandler):
@@ -87,6 +90,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
     enabled = Bool(True, help="Whether models are served at all.").tag(config=True)
     _platform: Platform | None = None
     _connection_file: ConnectionFile | None = None
+    _collector: MeasurementCollector | None = None
 
     def initialize_settings(self) -> None:
         """Build the platform, which opens nothing yet."""
@@ -100,14 +104,25 @@ class MLServeApp(SettingsTraits, ExtensionApp):
         except SettingsInvalid as error:
             self.log.error("mlserve_jupyter does not serve: %s", error)
             return
-        self._platform = Platform(settings)
+        platform = self._platform = Platform(settings)
+        # So that Jupyter's own /metrics shows ours, too.
+        self._collector = MeasurementCollector(lambda: {"": platform.measure()})
+        REGISTRY.register(self._collector)
         base_path = url_path_join(_server(self).base_url, "mlserve/")
-        self.settings.update(mlserve_platform=self._platform, mlserve_base_path=base_path)
+        self.settings.update(
+            mlserve_platform=self._platform,
+            mlserve_base_path=base_path,
+            mlserve_measure_all=self._measure_all,
+        )
 
     def initialize_handlers(self) -> None:
         """Add the routes."""
         if self._platform is not None:
             self.handlers.extend(handlers_for(MLServeHandler))
+
+    async def _measure_all(self) -> Measurements:
+        assert self._platform is not None
+        return {"": self._platform.measure()}
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Tell the kernels where this server is, now that it listens."""
@@ -126,8 +141,17 @@ class MLServeApp(SettingsTraits, ExtensionApp):
         """Close everything."""
         if self._connection_file is not None:
             self._connection_file.remove()
+        if self._collector is not None:
+            REGISTRY.unregister(self._collector)
         if self._platform is not None:
             await self._platform.aclose()
+
+
+def collect_into_jupyters(measure: Callable[[], Measurement]) -> MeasurementCollector:
+    """Add the platform's metrics to what Jupyter shows at ``/metrics``."""
+    collector = MeasurementCollector(lambda: {"": measure()})
+    REGISTRY.register(collector)
+    return collector
 
 
 def check_out_of_reach(data_dir: Path, serverapp: ServerApp) -> None:

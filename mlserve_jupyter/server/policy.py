@@ -20,6 +20,7 @@ Need = Scope | Literal["account"]
 MODELS = "mlserve:models"
 PREDICTIONS = "mlserve:predictions"
 ACCOUNTS = "mlserve:accounts"
+METRICS = "mlserve:metrics"
 
 
 @dataclass(frozen=True)

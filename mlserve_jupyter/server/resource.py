@@ -78,12 +78,15 @@ class Resource(_Host):
 
     Attributes
     ----------
+    route
+        The pattern that leads here, as the metrics call it.
     principal
         The caller; None on public routes.
     request_id
         The caller's ``X-Request-Id`` if it is one, else a new one; in every answer and log line.
     """
 
+    route: ClassVar[str] = ""
     body_timeout_s: ClassVar[float] = BODY_TIMEOUT_S
 
     principal: Principal | None = None
@@ -103,6 +106,11 @@ class Resource(_Host):
         """The caller, on routes that require one."""
         assert self.principal is not None
         return self.principal
+
+    @property
+    def policy(self) -> Policy | None:
+        """What the method asks of its caller; None for one that is not there."""
+        return policy_of(getattr(type(self), (self.request.method or "GET").lower()))
 
     @property
     def client_address(self) -> str:
@@ -145,7 +153,7 @@ class Resource(_Host):
 
     def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:
         """Whether a page of this origin may call; without our credential, the host decides."""
-        policy = policy_of(getattr(type(self), (self.request.method or "GET").lower()))
+        policy = self.policy
         needs_no_cookie = self._credential is not None or (policy is not None and policy.is_public)
         if needs_no_cookie and allowed_origin(self, self.platform.settings.cors_origins):
             return True
@@ -202,7 +210,7 @@ class Resource(_Host):
             await result
         if self._finished:
             return
-        policy = policy_of(getattr(type(self), (self.request.method or "GET").lower()))
+        policy = self.policy
         if policy is not None and not policy.is_public:
             self.principal = await self._find_principal(policy)
             self._take_quota(self.principal)
@@ -367,6 +375,14 @@ class Resource(_Host):
         answer_preflight(self, self.platform.settings.cors_origins, methods)
         self.set_status(204)
         self.finish()
+
+    def on_finish(self) -> None:
+        """Count the request."""
+        method = self.request.method or ""
+        if method not in self.SUPPORTED_METHODS:
+            method = "other"  # callers can make up as many as they like
+        self.platform.requests.note(self.route, method, self.get_status())
+        super().on_finish()
 
     def log_exception(
         self,

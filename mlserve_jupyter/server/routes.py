@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tornado.web import RequestHandler, stream_request_body
 
 from mlserve_jupyter.server.api_keys import ApiKeyResource, ApiKeysResource
@@ -18,6 +20,7 @@ from mlserve_jupyter.server.auth import (
 from mlserve_jupyter.server.environments import EnvironmentsResource
 from mlserve_jupyter.server.health import LiveResource, ReadyResource
 from mlserve_jupyter.server.invitations import InvitationResource, InvitationsResource
+from mlserve_jupyter.server.metrics import MetricsResource
 from mlserve_jupyter.server.models import (
     ArtifactResource,
     ModelResource,
@@ -64,6 +67,7 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/invitations/([^/]+)", InvitationResource),
     (r"mlserve/health/live", LiveResource),
     (r"mlserve/health/ready", ReadyResource),
+    (r"mlserve/metrics", MetricsResource),
     (r"mlserve/openapi\.json", OpenAPIResource),
     (r"mlserve/docs", DocsResource),
     (r"mlserve/.*", NotFoundResource),
@@ -80,8 +84,16 @@ def handlers_for(host: type[RequestHandler]) -> list[tuple[str, type[RequestHand
         If a method of a resource has no policy.
     """
     handlers: list[tuple[str, type[RequestHandler]]] = [
-        (pattern, stream_request_body(type(resource.__name__, (resource, host), {})))
+        (pattern, stream_request_body(_mixed(pattern, resource, host)))
         for pattern, resource in ROUTES
+        for route in [re.sub(r"\(.*?\)|\.\*", "*", pattern).replace("\\", "")]
     ]
     check_policies(handler for _, handler in handlers)
     return handlers
+
+
+def _mixed(
+    pattern: str, resource: type[Resource], host: type[RequestHandler]
+) -> type[RequestHandler]:
+    route = re.sub(r"\(.*?\)|\.\*", "*", pattern).replace("\\", "")
+    return type(resource.__name__, (resource, host), {"route": route})

@@ -127,6 +127,10 @@ class SettingsTraits(Configurable):
         help="Exact origins, such as https://app.example.org, whose pages may call with a key or "
         "token.",
     ).tag(config=True)
+    metrics_public = Bool(
+        _DEFAULTS.metrics_public,
+        help="Whether anybody may read mlserve/metrics, which names the models of all users.",
+    ).tag(config=True)
     keep_warm_models = Int(
         _DEFAULTS.keep_warm_models,
         help="Recently called versions that are loaded before they are called again: at start and "

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -61,6 +61,7 @@ class ResultCache:
         self._always = always
         self._uses: OrderedDict[tuple[str, str, str], CacheUse] = OrderedDict()
         self._flights: dict[str, asyncio.Future[Outcome]] = {}
+        self._n_lookups_before: Counter[str] = Counter()  # of uses that are forgotten
 
     def ask(self, version: ServedVersion, method: str, batch: Batch, n_bytes: int) -> Question:
         """Begin a call: ask what is in this process's memory, unless asking would cost more.
@@ -115,6 +116,13 @@ class ResultCache:
         )
         return [use.describe(method, self._always) for method, use in uses if use is not None]
 
+    def n_lookups(self) -> Counter[str]:
+        """Return how many calls were a hit, a miss, or bypassed the cache."""
+        found = Counter(self._n_lookups_before)
+        for use in self._uses.values():
+            found.update(use.n_lookups)
+        return found
+
     async def aclose(self) -> None:
         """Close the cache."""
         await self._cache.aclose()
@@ -126,7 +134,8 @@ class ResultCache:
         if use is None:
             use = self._uses[key] = CacheUse(version, method)
             if len(self._uses) > MAX_USES:
-                self._uses.popitem(last=False)
+                _, gone = self._uses.popitem(last=False)
+                self._n_lookups_before.update(gone.n_lookups)
         return use
 
     def _look_near(self, question: Question) -> None:
@@ -230,6 +239,11 @@ class CacheUse:
         self.prefix = f"{KEY_PREFIX}{version.sha256}:{method}:{_variant(version)}:"
         self.worth = CacheWorth()
         self.n_hits = self.n_misses = self.n_bypassed = 0
+
+    @property
+    def n_lookups(self) -> dict[str, int]:
+        """The calls by their outcome."""
+        return {"hit": self.n_hits, "miss": self.n_misses, "bypassed": self.n_bypassed}
 
     def describe(self, method: str, always: bool) -> DescribeCacheUse:
         """Return the wire form."""

@@ -67,6 +67,11 @@ class WorkerPool:
         """All environments that were used since the start."""
         return list(self._environments.values())
 
+    @property
+    def n_replaced(self) -> int:
+        """Workers that ended before their time, since the start."""
+        return sum(environment.n_replaced for environment in self._environments.values())
+
     def forget(self, key: str) -> None:
         """Let a model go wherever it is loaded."""
         for environment in self._environments.values():
@@ -123,6 +128,12 @@ class Environment:
         self._preloaded: set[str] = set()
         self._last_used = time.monotonic()
         self._relieving: asyncio.Task[None] | None = None
+        self._n_replaced_before = 0  # in slots that are closed
+
+    @property
+    def n_replaced(self) -> int:
+        """Workers that ended before their time, since the start."""
+        return self._n_replaced_before + sum(slot.n_replaced for slot in self._slots)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -266,6 +277,7 @@ class Environment:
 
     async def aclose(self) -> None:
         """End the processes; the environment can be used again afterwards."""
+        self._n_replaced_before = self.n_replaced
         slots, self._slots, self._slot_of = self._slots, [], {}
         if self._relieving is not None:
             self._relieving.cancel()

@@ -92,6 +92,7 @@ EXAMPLES: dict[str, Example] = {
     "DELETE api/v1/invitations/{invitation}": Example(new_invitation_path),
     "GET health/live": at("health/live"),
     "GET health/ready": at("health/ready"),
+    "GET metrics": at("metrics"),
     "GET openapi.json": at("openapi.json"),
     "GET docs": at("docs"),
 }

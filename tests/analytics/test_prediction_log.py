@@ -248,7 +248,7 @@ def test_a_row_that_the_database_refuses_does_not_keep_the_others_out(
     with opened_log(engine, settings) as log:
         log.append(call(served))
         log.append(call(gone, 1))
-        log.append(call(served, 2, n_rows=object()))
+        log.append(call(served, 2, method=object()))
         log.append(call(served, 3))
         assert log.flush(WAIT_S)
         names = [item.request_id for item in log.list_predictions(served.model_id).items]

@@ -14,6 +14,7 @@ from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
 from mlserve_jupyter.server.standalone.access_log import AccessLog
 from mlserve_jupyter.server.standalone.hosts import HostNames
+from mlserve_jupyter.serving.measurement import MeasureAll
 
 
 class StandaloneHandler(RequestHandler):
@@ -75,7 +76,11 @@ class StandaloneHandler(RequestHandler):
 
 
 def make_application(
-    platform: Platform, base_url: str, host_names: HostNames, access_log: AccessLog
+    platform: Platform,
+    base_url: str,
+    host_names: HostNames,
+    access_log: AccessLog,
+    measure_all: MeasureAll,
 ) -> Application:
     """Return the platform's routes, and nothing else, as an application."""
     handlers = handlers_for(StandaloneHandler)
@@ -86,4 +91,5 @@ def make_application(
         mlserve_platform=platform,
         mlserve_base_path=base_url + "mlserve/",
         mlserve_host_names=host_names,
+        mlserve_measure_all=measure_all,
     )

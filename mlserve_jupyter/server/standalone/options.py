@@ -26,6 +26,7 @@ RELOADABLE = frozenset(
         "max_queue_bytes",
         "max_queue_requests",
         "max_queue_rows",
+        "metrics_public",
         "predict_timeout_s",
         "quota_per_minute",
         "registration",

@@ -23,6 +23,7 @@ from mlserve_jupyter.server.standalone.options import (
     with_reloadable,
 )
 from mlserve_jupyter.server.standalone.process import STOPPING, Orders, run_forked, send_orders
+from mlserve_jupyter.server.standalone.siblings import Family, Member
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Parent:
         self._reread = reread
         self._children = [_Child() for _ in range(orders.options.workers)]
         n_children = len(self._children)
-        self._counted = SharedMemory(n_children) if n_children > 1 else None
+        self._family = Family(n_children) if n_children > 1 else None
         self._signals: list[int] = []
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
@@ -129,17 +130,17 @@ class Parent:
         if pid == 0:
             ours.close()
             self._close_all_but(child)
-            run_forked(self._orders, child.listening, theirs, self._counters_of(child))
+            run_forked(self._orders, child.listening, theirs, self._member_of(child))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
         child.pid, child.control = pid, ours
         log.info("Server process %d started.", pid)
 
-    def _counters_of(self, child: _Child) -> Counters | None:
-        if self._counted is None:
+    def _member_of(self, child: _Child) -> Member | None:
+        if self._family is None:
             return None
         index = next(index for index, each in enumerate(self._children) if each is child)
-        return SharedCounters(self._counted, index)
+        return self._family.member(index)
 
     def _close_all_but(self, own: _Child) -> None:
         """In a new process: close what belongs to the others, so that it ends with them."""

@@ -12,6 +12,8 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+import msgspec
+
 from mlserve_jupyter.accounts.counters import Counters
 from mlserve_jupyter.accounts.keys import KeyRecord
 from mlserve_jupyter.accounts.principal import Principal
@@ -22,6 +24,8 @@ from mlserve_jupyter.server.standalone.connections import DrainingServer
 from mlserve_jupyter.server.standalone.handler import make_application
 from mlserve_jupyter.server.standalone.hosts import HostNames
 from mlserve_jupyter.server.standalone.options import HostOptions, load_certificate
+from mlserve_jupyter.server.standalone.siblings import Member
+from mlserve_jupyter.serving.measurement import Measurement, Measurements
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ def run(
     orders: Orders,
     listening: list[socket.socket],
     parent: socket.socket,
-    counters: Counters | None = None,
+    member: Member | None = None,
 ) -> int:
     """Serve until told to leave.
 
@@ -59,8 +63,8 @@ def run(
         Sockets of this process alone.
     parent
         New orders come over this socket as pickles; when it ends, the parent is gone.
-    counters
-        In which this process counts together with its siblings.
+    member
+        What this process has in common with its siblings, if it has any.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def run(
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        process = ServerProcess(orders, counters)
+        process = ServerProcess(orders, member)
         return loop.run_until_complete(process.serve(listening, parent))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -93,12 +97,14 @@ class ServerProcess:
     ----------
     orders
         What it is to serve.
-    counters
-        Of requests and attempts.
+    member
+        What it has in common with its siblings.
     """
 
-    def __init__(self, orders: Orders, counters: Counters | None = None) -> None:
+    def __init__(self, orders: Orders, member: Member | None = None) -> None:
         self._options = orders.options
+        self._member = member
+        counters = None if member is None else member.counters
         self._platform = Platform(orders.options.settings, counters)
         self._access_log = AccessLog(orders.options.access_log)
         self._leave = asyncio.Event()
@@ -116,11 +122,17 @@ class ServerProcess:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         server = DrainingServer(
             make_application(
-                self._platform, self._options.base_url, self._host_names, self._access_log
+                self._platform,
+                self._options.base_url,
+                self._host_names,
+                self._access_log,
+                self._measure_all,
             ),
             ssl_options=self._tls,
             idle_connection_timeout=self._options.keep_alive_s,
         )
+        if self._member is not None:
+            self._member.siblings.listen(self._measure)
         server.add_sockets(listening)
         background = [
             asyncio.create_task(self._open_platform()),
@@ -134,6 +146,8 @@ class ServerProcess:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._platform.aclose(), CLOSE_TIMEOUT_S)
         self._access_log.close()
+        if self._member is not None:
+            self._member.siblings.close()
         return 1 if n_cut else 0
 
     def leave_at_once(self) -> None:
@@ -154,6 +168,19 @@ class ServerProcess:
                 self._options.drain_timeout_s,
             )
         return n_cut
+
+    async def _measure(self) -> bytes:
+        return msgspec.msgpack.encode(self._platform.measure())
+
+    async def _measure_all(self) -> Measurements:
+        """Return what all processes of this server measure."""
+        if self._member is None:
+            return {"": self._platform.measure()}
+        siblings = self._member.siblings
+        found = {str(siblings.index): self._platform.measure()}
+        for index, answer in (await siblings.ask()).items():
+            found[str(index)] = msgspec.msgpack.decode(answer, type=Measurement)
+        return found
 
     async def _open_platform(self) -> None:
         """Open the platform ahead of the first request; what fails is tried again by requests."""
@@ -212,7 +239,7 @@ def run_forked(
     orders: Orders,
     listening: list[socket.socket],
     parent: socket.socket,
-    counters: Counters | None,
+    member: Member | None,
 ) -> None:
     """Serve in a process that was just forked with the signals of stopping blocked; end it."""
     code = 1
@@ -221,7 +248,7 @@ def run_forked(
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        code = run(orders, listening, parent, counters)
+        code = run(orders, listening, parent, member)
     except Exception:
         log.exception("The server process failed.")
     finally:

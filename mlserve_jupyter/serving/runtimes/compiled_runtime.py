@@ -57,6 +57,16 @@ class CompiledRuntime:
         """Go on with other limits and deadlines."""
         self._settings = settings
 
+    @property
+    def n_in_threads(self) -> int:
+        """Calls that run in a thread or wait for one."""
+        return self._n_in_threads
+
+    @property
+    def loaded_bytes(self) -> int:
+        """What the open graphs take."""
+        return sum(graph.n_bytes for graph in self._open.values())
+
     def call_at_once(self, version: ServedVersion, method: str, batch: Batch) -> Answer | None:
         """Answer a call of an open graph that costs next to nothing; None for :meth:`call`."""
         graph = self._open.get(version.id)
