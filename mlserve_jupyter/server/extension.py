@@ -147,13 +147,6 @@ class MLServeApp(SettingsTraits, ExtensionApp):
             await self._platform.aclose()
 
 
-def collect_into_jupyters(measure: Callable[[], Measurement]) -> MeasurementCollector:
-    """Add the platform's metrics to what Jupyter shows at ``/metrics``."""
-    collector = MeasurementCollector(lambda: {"": measure()})
-    REGISTRY.register(collector)
-    return collector
-
-
 def check_out_of_reach(data_dir: Path, serverapp: ServerApp) -> None:
     """Refuse a data folder that the contents API could serve.
 

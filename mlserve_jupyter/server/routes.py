@@ -86,7 +86,6 @@ def handlers_for(host: type[RequestHandler]) -> list[tuple[str, type[RequestHand
     handlers: list[tuple[str, type[RequestHandler]]] = [
         (pattern, stream_request_body(_mixed(pattern, resource, host)))
         for pattern, resource in ROUTES
-        for route in [re.sub(r"\(.*?\)|\.\*", "*", pattern).replace("\\", "")]
     ]
     check_policies(handler for _, handler in handlers)
     return handlers

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from tornado.netutil import bind_sockets
 
-from mlserve_jupyter.accounts.counters import Counters, SharedCounters, SharedMemory
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.standalone.options import (
     HostOptions,

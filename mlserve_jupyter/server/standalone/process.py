@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mlserve_jupyter.accounts.counters import Counters
 from mlserve_jupyter.accounts.keys import KeyRecord
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import MLServeError
