@@ -175,6 +175,7 @@ class Resource(_Host):
             await self.admit()
         except (MLServeError, HTTPError) as refusal:
             if not self._has_small_body():
+                self._is_admitted = False
                 raise
             self._refusal = refusal
             vars(self)[(self.request.method or "GET").lower()] = self._refuse

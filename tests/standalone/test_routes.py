@@ -157,6 +157,28 @@ def test_a_body_over_its_limit_is_refused_before_it_is_read(standalone: Standalo
     assert standalone.request("GET", "health/live").status_code == 200
 
 
+def test_what_follows_a_refused_body_is_never_taken_for_a_request(
+    standalone: StandaloneServer,
+) -> None:
+    hidden = b"GET /mlserve/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20_000
+    with socket.create_connection(("127.0.0.1", standalone.port), timeout=30) as sock:
+        sock.sendall(
+            b"POST /mlserve/api/v1/models HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: text/plain\r\nX-MLServe-Key: " + standalone.key.encode()
+            + b"\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+        )  # fmt: skip
+        answer = sock.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 415 ")
+        assert b"\r\nConnection: close\r\n" in answer
+        try:
+            sock.sendall(hidden)
+            while piece := sock.recv(65536):
+                answer += piece
+        except OSError:
+            pass  # the server may close while we still send
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_the_access_log_has_a_json_line_a_request_and_no_secret(
     standalone: StandaloneServer,
 ) -> None:
