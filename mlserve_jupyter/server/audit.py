@@ -22,7 +22,11 @@ EXPORT_ROWS = 500
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 
 Time = Annotated[
-    datetime, msgspec.Meta(tz=True, description="A time with its offset, as of RFC 3339.")
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="A time with its offset, as of RFC 3339.",
+    ),
 ]
 
 

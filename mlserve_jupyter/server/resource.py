@@ -11,7 +11,6 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable
-from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -41,6 +40,7 @@ from mlserve_jupyter.server.credentials import Credential, take_credential
 from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.policy import Policy, check_scope, policy_of, public
+from mlserve_jupyter.server.query_arguments import QueryArguments
 
 if TYPE_CHECKING:
 
@@ -62,18 +62,15 @@ else:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Query = TypeVar("Query", bound=msgspec.Struct)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity"})
 _MAX_LENGTH_DIGITS = 18
 _READ_IF_REFUSED_BYTES = 64 * 1024
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
-MAX_PAGE = 500
 
 
-class Resource(_Host):
+class Resource(QueryArguments, _Host):
     """The base of all resources.
 
     Attributes
@@ -100,6 +97,11 @@ class Resource(_Host):
     def platform(self) -> Platform:
         """The platform that the host has built."""
         return cast(Platform, self.settings["mlserve_platform"])
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that this route takes."""
+        return [name for name in self.SUPPORTED_METHODS if policy_of(getattr(self, name.lower()))]
 
     @property
     def caller(self) -> Principal:
@@ -302,59 +304,6 @@ class Resource(_Host):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidBody(f"The body is not JSON: {error}.") from None
 
-    def integer_argument(self, name: str, default: int | None, *, least: int = 1) -> int | None:
-        """Return a query argument that must be an integer of at least ``least``.
-
-        Raises
-        ------
-        InvalidRequest
-            Naming the argument.
-        """
-        text = self.get_query_argument(name, None)
-        if text is None:
-            return default
-        if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or int(text) < least:
-            raise InvalidRequest(f"'{name}' must be an integer from {least} on, not {text[:40]!r}.")
-        return int(text)
-
-    def check_query_arguments(self, *names: str) -> None:
-        """Refuse a query argument that this route does not know.
-
-        Raises
-        ------
-        InvalidRequest
-            Naming it, and the nearest that it does know.
-        """
-        for name in self.request.query_arguments:
-            if name not in names and name not in _HOST_ARGUMENTS:
-                near = get_close_matches(name, names, n=1)
-                advice = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(names)}."
-                raise InvalidRequest(f"This route has no argument {name[:40]!r}. {advice}")
-
-    def decode_query(self, kind: type[Query]) -> Query:
-        """Decode the query arguments into a wire type; others than its own are left alone.
-
-        Raises
-        ------
-        InvalidRequest
-            Saying where they do not fit.
-        """
-        fields = msgspec.structs.fields(kind)
-        given = {
-            field.name: self.get_query_argument(field.name)
-            for field in fields
-            if field.name in self.request.query_arguments
-        }
-        try:
-            return msgspec.convert(given, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(f"The query arguments do not fit: {error}.") from None
-
-    @property
-    def page_limit(self) -> int:
-        """How many items the caller wants on a page."""
-        return min(self.integer_argument("limit", 50) or 50, MAX_PAGE)
-
     def answer(self, value: Any, status: int = 200) -> None:
         """Finish with a wire type (any of them, hence ``Any``) or with JSON bytes."""
         self.set_status(status)
@@ -370,10 +319,7 @@ class Resource(_Host):
     @public
     def options(self, *args: str, **kwargs: str) -> None:
         """Answer what a page of another origin may send here, if it may send anything."""
-        methods = [
-            name for name in self.SUPPORTED_METHODS if policy_of(getattr(self, name.lower()))
-        ]
-        answer_preflight(self, self.platform.settings.cors_origins, methods)
+        answer_preflight(self, self.platform.settings.cors_origins, self.methods)
         self.set_status(204)
         self.finish()
 
@@ -412,6 +358,8 @@ class Resource(_Host):
         if not self._is_admitted and self._refusal is None:
             # The body was not read, so what follows on this connection is not the next request.
             self.set_header("Connection", "close")
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.methods))
         if isinstance(error, Unauthenticated):
             self.set_header("WWW-Authenticate", 'Bearer realm="mlserve"')
         if isinstance(error, MLServeError):
