@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from mlserve_jupyter.api.keys import Scope
+from mlserve_jupyter.api.names import Name
 
 Role = Literal["user", "admin"]
 
@@ -38,7 +39,7 @@ class Register(_Secret, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     email: str
     password: str
-    name: str | None = None
+    name: Name | None = None
     invitation: str | None = None
 
 

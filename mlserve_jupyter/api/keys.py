@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mlserve_jupyter.api.names import Name
+
 Scope = Literal["predict", "read", "deploy", "admin"]
 
 MAX_LIFETIME_S = 10 * 366 * 24 * 3600
@@ -31,7 +33,7 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Requests a minute; null for its owner's limit. 0, for none, takes an administrator.
     """
 
-    name: str
+    name: Name
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=4)] = ("predict",)
     models: Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)] | None = None
     expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIFETIME_S)] | None = None

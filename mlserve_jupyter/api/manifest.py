@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlserve_jupyter.api.names import Name
 from mlserve_jupyter.api.signature import Signature
 
 Format = Literal["joblib", "cloudpickle", "skops"]
@@ -104,7 +105,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Free text of the person who deploys.
     """
 
-    name: str
+    name: Name
     format: Format
     size_bytes: int
     sha256: str

@@ -46,6 +46,7 @@ class ApprovalResource(Resource):
     @documented(
         summary="Approve an artifact",
         body=ApproveArtifact,
+        is_body_required=False,
         answers={200: DescribeApproval},
         errors=(InvalidBody,),
     )

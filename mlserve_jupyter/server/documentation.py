@@ -98,6 +98,8 @@ class Documentation:
         The method's docstring.
     body
         The request's body, by content type; empty where it takes none.
+    is_body_required
+        Whether it must be there.
     answers
         The body of each status of success, by content type; empty where there is none.
     errors
@@ -109,6 +111,7 @@ class Documentation:
     summary: str
     description: str = ""
     body: Content = field(default_factory=dict)
+    is_body_required: bool = True
     answers: Mapping[int, Content] = field(default_factory=dict)
     errors: tuple[type[MLServeError], ...] = ()
     query: type[msgspec.Struct] | None = None
@@ -119,6 +122,7 @@ def documented(
     summary: str,
     answers: Mapping[int, WireType | Content | None],
     body: WireType | Content | None = None,
+    is_body_required: bool = True,
     errors: Iterable[type[MLServeError]] = (),
     query: type[msgspec.Struct] | None = None,
 ) -> Callable[[Method], Method]:
@@ -133,6 +137,8 @@ def documented(
         type, or None for no body.
     body
         What is sent: in the same forms.
+    is_body_required
+        Whether it must be there, where there is one.
     errors
         What it raises beyond what every route may; a class stands for its subclasses, too.
     query
@@ -144,6 +150,7 @@ def documented(
             summary=summary,
             description=method.__doc__ or "",
             body=_by_content_type(body),
+            is_body_required=is_body_required,
             answers={status: _by_content_type(value) for status, value in answers.items()},
             errors=tuple(errors),
             query=query,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mlserve_jupyter.errors import EnvironmentUnusable
 from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
@@ -29,6 +30,7 @@ class EnvironmentsResource(Resource):
         summary="Prepare workers for an interpreter",
         body=WarmEnvironment,
         answers={202: DescribeWarming},
+        errors=(EnvironmentUnusable,),
     )
     @requires("write", MODELS, scope="deploy")
     async def post(self) -> None:

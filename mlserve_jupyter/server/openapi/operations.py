@@ -10,10 +10,12 @@ import msgspec
 
 from mlserve_jupyter.api.resources import ErrorBody
 from mlserve_jupyter.errors import (
+    InvalidBody,
     InvalidRequest,
     MLServeError,
     NotFound,
     PermissionDenied,
+    QuotaExceeded,
     SchemaUnknown,
     SettingsInvalid,
     StorageFull,
@@ -29,7 +31,7 @@ from mlserve_jupyter.server.documentation import (
     SecurityScheme,
     WireType,
 )
-from mlserve_jupyter.server.errors import STATUS, status_of_class
+from mlserve_jupyter.server.errors import status_of_class
 from mlserve_jupyter.server.openapi.schemas import Schema, Schemas, split_docstring
 from mlserve_jupyter.server.policy import Policy
 
@@ -44,7 +46,7 @@ WITH_A_CALLER: tuple[type[MLServeError], ...] = (
     StorageFull,
     SchemaUnknown,
     SettingsInvalid,
-    *(error for error, status in STATUS.items() if status == 429),
+    QuotaExceeded,
 )
 """Where the caller must be known: no credential, no database, or too many requests."""
 
@@ -97,11 +99,11 @@ class Operations:
             operation["parameters"] = list(self._query(documentation.query))
         if documentation.body:
             operation["requestBody"] = {
-                "required": True,
+                "required": documentation.is_body_required,
                 "content": self._content(documentation.body),
             }
         operation["responses"] = {
-            **self._answers(documentation),
+            **self._answers(documentation, policy),
             **self._errors(documentation, policy),
         }
         return operation
@@ -139,11 +141,11 @@ class Operations:
             for content_type, kind in content.items()
         }
 
-    def _answers(self, documentation: Documentation) -> dict[str, Any]:
+    def _answers(self, documentation: Documentation, policy: Policy) -> dict[str, Any]:
         return {
             str(status): {
                 "description": documentation.summary if status < 300 else DESCRIPTIONS[status],
-                "headers": _HEADERS,
+                "headers": _HEADERS if policy.is_public else _HEADERS_TO_A_CALLER,
                 **({"content": self._content(content)} if content else {}),
             }
             for status, content in documentation.answers.items()
@@ -152,6 +154,8 @@ class Operations:
     def _errors(self, documentation: Documentation, policy: Policy) -> dict[str, Any]:
         codes: dict[int, set[str]] = {}
         common = ALWAYS if policy.is_public else ALWAYS + WITH_A_CALLER
+        if documentation.body:
+            common += (InvalidBody,)
         for error in (*common, *with_subclasses(documentation.errors)):
             codes.setdefault(status_of_class(error), set()).add(error.code)
         return {
@@ -191,6 +195,18 @@ HEADERS: Mapping[str, Schema] = {
         "description": "Seconds after which a retry makes sense.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "RateLimit-Limit": {
+        "description": "Requests a minute that the caller has; not sent where there is no limit.",
+        "schema": {"type": "integer"},
+    },
+    "RateLimit-Remaining": {
+        "description": "How many of them are left.",
+        "schema": {"type": "integer"},
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until there is room for more.",
+        "schema": {"type": "integer"},
+    },
     "WWW-Authenticate": {
         "description": "How to show who one is.",
         "schema": {"type": "string"},
@@ -203,10 +219,12 @@ def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
 
 
+_RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 _HEADERS = _headers()
+_HEADERS_TO_A_CALLER = _headers(*_RATE_LIMIT)
 _HEADERS_OF = {
     401: _headers("WWW-Authenticate"),
-    429: _headers("Retry-After"),
+    429: _headers("Retry-After", *_RATE_LIMIT),
     503: _headers("Retry-After"),
 }
 
