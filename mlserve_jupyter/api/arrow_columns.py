@@ -142,22 +142,23 @@ def _block(table: pyarrow.Table, positions: Sequence[int | None], layout: Layout
     shared = shared_column(layout.spec)
     if shared is None or shared.kind != "float" or len(positions) < 2 or None in positions:
         return None
-    kinds = {table.schema.types[position] for position in positions if position is not None}
+    known = table.schema.types
+    kinds = {known[position] for position in positions if position is not None}
     kind = kinds.pop()
     limit = layout.checks[0].limit if isinstance(layout.checks[0], FloatCheck) else None
     fits = types.is_float64(kind) if limit is None else types.is_float32(kind)
     if kinds or not fits or limit == LARGEST_FLOAT[16]:
         return None
-    batches = table.select(positions).combine_chunks().to_batches()
+    selected = table.select(positions)
+    batches = selected.to_batches()
+    if len(batches) > 1:
+        batches = selected.combine_chunks().to_batches()
     if len(batches) != 1:
-        return None
-    is_strict = not all(check.nullable for check in layout.checks)
-    if is_strict and any(column.null_count for column in batches[0].columns):
         return None
     order = layout.spec.order
     tensor = batches[0].to_tensor(null_to_nan=True, row_major=order == "C")
     numbers = np.asarray(tensor.to_numpy())
-    if is_strict and np.isnan(numbers).any():
+    if not all(check.nullable for check in layout.checks) and np.isnan(numbers).any():
         return None
     packed = _packed(numbers if order == "C" else numbers.T)
     return Packed(packed.code, packed.data, order=order)

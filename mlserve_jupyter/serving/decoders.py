@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from importlib.util import find_spec
 
 import msgspec
@@ -30,7 +31,7 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.bootstrap import command
-from mlserve_jupyter.serving.decoding import CheckJson, Decode, DecodeReply
+from mlserve_jupyter.serving.decoding import CHECK_JSON, MAX_KEPT, Decode, DecodeReply
 from mlserve_jupyter.serving.protocol import PREFIX
 from mlserve_jupyter.settings import Settings
 
@@ -79,6 +80,7 @@ class DecoderPool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._headers: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._free = asyncio.Semaphore(N_DECODERS)
@@ -105,15 +107,14 @@ class DecoderPool:
         """
         if media_type_of(content_type) in COLUMNAR:
             _require_arrow()
-        task = Decode(version.id, version.signature.inputs, version.extra_columns, content_type)
-        reply, payload = await self._ask(task, body)
+        reply, payload = await self._ask(self._header(version, content_type), body)
         if reply.code:
             raise _ERRORS.get(reply.code, InvalidBody)(reply.message, **reply.details)
         return SealedBatch(reply.n_rows, payload)
 
     async def is_json(self, body: bytes) -> bool:
         """Tell whether a body is JSON; raises as :meth:`decode` does."""
-        reply, _ = await self._ask(CheckJson(), body)
+        reply, _ = await self._ask(CHECK_JSON, body)
         return reply.is_json
 
     async def aclose(self) -> None:
@@ -127,7 +128,18 @@ class DecoderPool:
             self._close(self._idle.pop())
         await asyncio.gather(*self._closing)
 
-    async def _ask(self, task: Decode | CheckJson, body: bytes) -> tuple[DecodeReply, bytearray]:
+    def _header(self, version: ServedVersion, content_type: str) -> bytes:
+        """Return a version's pickled task, by whose bytes a process knows it again."""
+        key = version.id, content_type
+        header = self._headers.get(key)
+        if header is None:
+            task = Decode(version.signature.inputs, version.extra_columns, content_type)
+            header = self._headers[key] = pickle.dumps(task, protocol=5)
+            if len(self._headers) > MAX_KEPT:
+                self._headers.popitem(last=False)
+        return header
+
+    async def _ask(self, header: bytes, body: bytes) -> tuple[DecodeReply, bytearray]:
         self._admit(len(body))
         deadline_s = time.monotonic() + self._settings.predict_timeout_s
         try:
@@ -138,7 +150,7 @@ class DecoderPool:
             self._n_waiting -= 1
             self._waiting_bytes -= len(body)
         try:
-            return await self._ask_one(task, body, deadline_s)
+            return await self._ask_one(header, body, deadline_s)
         finally:
             self._free.release()
 
@@ -157,13 +169,13 @@ class DecoderPool:
         self._waiting_bytes += n_bytes
 
     async def _ask_one(
-        self, task: Decode | CheckJson, body: bytes, deadline_s: float
+        self, header: bytes, body: bytes, deadline_s: float
     ) -> tuple[DecodeReply, bytearray]:
         decoder = self._idle.pop() if self._idle else _Decoder(self._settings)
         self._busy.add(decoder)
         try:
             return await asyncio.wait_for(
-                decoder.ask(task, body), max(deadline_s - time.monotonic(), 0)
+                decoder.ask(header, body), max(deadline_s - time.monotonic(), 0)
             )
         except asyncio.TimeoutError:
             raise _too_late(self._settings.predict_timeout_s) from None
@@ -207,7 +219,7 @@ class _Decoder:
         self._sock: socket.socket | None = None
         self._killed = False
 
-    async def ask(self, task: Decode | CheckJson, body: bytes) -> tuple[DecodeReply, bytearray]:
+    async def ask(self, header: bytes, body: bytes) -> tuple[DecodeReply, bytearray]:
         """Send a body and wait for what became of it.
 
         The socket takes and gives a few hundred kilobytes at a time, so that the event loop has its
@@ -217,7 +229,7 @@ class _Decoder:
         if self._sock is None:
             await asyncio.to_thread(self._start)
         try:
-            reply, payload = await self._exchange(pickle.dumps(task, protocol=5), body)
+            reply, payload = await self._exchange(header, body)
         except (ConnectionError, EOFError):
             raise await asyncio.to_thread(self._why) from None
         self.last_used_s = time.monotonic()

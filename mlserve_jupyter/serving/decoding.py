@@ -36,29 +36,20 @@ COLLECT_AFTER_BYTES = 16 * 2**20
 COLLECT_AFTER_BODIES = 256
 """After so many bytes, or bodies, what errors have left behind in cycles is looked for."""
 
+CHECK_JSON = b"check"
+"""The header of a body of which only is asked whether it is JSON."""
+
 MAX_KEPT = 64
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode a body by a version's signature; answered with a sealed batch.
+    """Decode a body by a version's signature; answered with a sealed batch."""
 
-    Attributes
-    ----------
-    key
-        The version's id.
-    """
-
-    key: str
     spec: InputSpec
     extra_columns: ExtraColumns
     content_type: str
-
-
-@dataclass(frozen=True)
-class CheckJson:
-    """Tell whether a body is JSON."""
 
 
 class DecodeReply(msgspec.Struct, frozen=True):
@@ -67,7 +58,7 @@ class DecodeReply(msgspec.Struct, frozen=True):
     Attributes
     ----------
     is_json
-        Of :class:`CheckJson`.
+        Of :data:`CHECK_JSON`.
     code, message, details
         Of the error that the body is refused with, of a class in ``errors``; else empty.
     """
@@ -97,7 +88,7 @@ def main(fd: str, memory_bytes: str, timeout_s: str) -> None:
     while (received := receive_frame(sock)) is not None:
         # Whatever the server does, one body never takes this process longer.
         signal.setitimer(signal.ITIMER_REAL, float(timeout_s))
-        reply, parts = decoders.answer(pickle.loads(received[0]), received[1])
+        reply, parts = decoders.answer(bytes(received[0]), received[1])
         signal.setitimer(signal.ITIMER_REAL, 0)
         uncollected_bytes += len(received[1])
         del received
@@ -120,16 +111,15 @@ class _Decoders:
 
     def __init__(self, max_decoded_bytes: int) -> None:
         self._max_decoded_bytes = max_decoded_bytes
-        self._known: OrderedDict[str, InputDecoder] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[InputDecoder, str]] = OrderedDict()
 
-    def answer(
-        self, task: Decode | CheckJson, body: Any
-    ) -> tuple[DecodeReply, list[bytes | memoryview]]:
-        """Do what the server asks, with a body in a buffer (hence ``Any``)."""
-        if isinstance(task, CheckJson):
+    def answer(self, header: bytes, body: Any) -> tuple[DecodeReply, list[bytes | memoryview]]:
+        """Do what a pickled task says, with a body in a buffer (hence ``Any``)."""
+        if header == CHECK_JSON:
             return DecodeReply(is_json=is_json(body)), []
         try:
-            batch = self._decoder(task).decode_packed(body, task.content_type)
+            decoder, content_type = self._decoder(header)
+            batch = decoder.decode_packed(body, content_type)
             return DecodeReply(n_rows=batch.n_rows), seal(batch)
         except MemoryError:
             error: MLServeError = TooLarge(
@@ -141,18 +131,19 @@ class _Decoders:
         details: dict[str, Any] = json.loads(json.dumps(dict(error.details), default=str))
         return DecodeReply(code=error.code, message=error.message, details=details), []
 
-    def _decoder(self, task: Decode) -> InputDecoder:
-        decoder = self._known.get(task.key)
-        if decoder is None:
+    def _decoder(self, header: bytes) -> tuple[InputDecoder, str]:
+        known = self._known.get(header)
+        if known is None:
+            task: Decode = pickle.loads(header)
             if media_type_of(task.content_type) in COLUMNAR:
                 _prepare_arrow()
             decoder = InputDecoder(
                 task.spec, task.extra_columns, max_decoded_bytes=self._max_decoded_bytes
             )
-            self._known[task.key] = decoder
+            known = self._known[header] = decoder, task.content_type
             if len(self._known) > MAX_KEPT:
                 self._known.popitem(last=False)
-        return decoder
+        return known
 
 
 def is_json(body: Any) -> bool:
