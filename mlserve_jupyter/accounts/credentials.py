@@ -255,9 +255,12 @@ class Credentials:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), CHECK_INTERVAL_S)
             self._wake.clear()
-            await self.check()
-            if self._store is not None and not self._is_away:
-                await self._write_uses(self._store)
+            try:
+                await self.check()
+                if self._store is not None and not self._is_away:
+                    await self._write_uses(self._store)
+            except Exception:  # whatever it is, revocations go on being looked for
+                log.exception("Credentials cannot be verified anew.")
             await asyncio.sleep(LEAST_INTERVAL_S)
 
     async def _opened_store(self) -> CredentialStore:

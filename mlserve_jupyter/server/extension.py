@@ -11,7 +11,7 @@ from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import ensure_async, url_path_join
 from prometheus_client import REGISTRY
-from traitlets import Bool
+from traitlets import Bool, default
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.token_secret import given_token_secret
@@ -20,11 +20,12 @@ from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
 from mlserve_jupyter.server.documentation import SecurityScheme, SecuritySchemes
 from mlserve_jupyter.server.exposition import MeasurementCollector
-from mlserve_jupyter.server.owner import kernel_role, owner_name, role_of
+from mlserve_jupyter.server.owner import default_owner, kernel_role, owner_name, role_of
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.serving.measurement import Measurements
+from mlserve_jupyter.settings import Settings
 
 
 class MLServeHandler(APIHandler):
@@ -88,6 +89,11 @@ class MLServeApp(SettingsTraits, ExtensionApp):
     load_other_extensions = True
 
     enabled = Bool(True, help="Whether models are served at all.").tag(config=True)
+
+    @default("owner")
+    def _default_owner(self) -> str:
+        return default_owner(Settings.owner)
+
     _platform: Platform | None = None
     _connection_file: ConnectionFile | None = None
     _collector: MeasurementCollector | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 
 from jupyter_server.auth.identity import (
@@ -13,6 +14,9 @@ from jupyter_server.auth.identity import (
 )
 
 from mlserve_jupyter.storage.users import Role
+
+HUB_USER = "JUPYTERHUB_USER"
+"""Set by JupyterHub in the environment of each user's server."""
 
 _NAMELESS = (IdentityProvider, PasswordIdentityProvider, LegacyIdentityProvider)
 
@@ -32,8 +36,11 @@ def owner_name(provider: IdentityProvider, username: str, configured: str) -> st
     configured
         ``Settings.owner``.
     """
-    if type(provider) in _NAMELESS:
-        return configured
+    return configured if type(provider) in _NAMELESS else platform_name(username)
+
+
+def platform_name(username: str) -> str:
+    """Return a name that can name a platform user, and is no other visitor's."""
     name = re.sub(r"[^a-z0-9_-]+", "-", username.lower()).strip("-_")[:48]
     if name == username:
         return name
@@ -47,7 +54,7 @@ def role_of(provider: IdentityProvider, user: User) -> Role:
 
     Where Jupyter knows names, all are users, but for those whom JupyterHub calls administrators.
     """
-    if type(provider) in _NAMELESS:
+    if _has_one_owner(provider):
         return "admin"
     hub_user = getattr(user, "hub_user", None)
     is_hub_admin = isinstance(hub_user, dict) and hub_user.get("admin") is True
@@ -56,4 +63,14 @@ def role_of(provider: IdentityProvider, user: User) -> Role:
 
 def kernel_role(provider: IdentityProvider) -> Role:
     """Return what the kernels' own key is: as its owner, where there is but one."""
-    return "admin" if type(provider) in _NAMELESS else "user"
+    return "admin" if _has_one_owner(provider) else "user"
+
+
+def default_owner(configured: str) -> str:
+    """Return whose the kernels are: under JupyterHub the user's, whose server this is."""
+    username = os.environ.get(HUB_USER)
+    return platform_name(username) if username else configured
+
+
+def _has_one_owner(provider: IdentityProvider) -> bool:
+    return type(provider) in _NAMELESS and HUB_USER not in os.environ
