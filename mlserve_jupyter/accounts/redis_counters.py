@@ -71,7 +71,7 @@ class RedisCounters:
         RedisAway
             If Redis does not answer.
         """
-        return await self._run(self._storage.incr(PREFIX + key, window_s, n))
+        return await self._run(self._storage.incr(PREFIX + key, window_s, amount=n))
 
     async def count(self, key: str) -> int:
         """Return the count of the window that is open, or 0.
