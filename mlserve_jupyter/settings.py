@@ -123,7 +123,7 @@ class Settings:
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
     log_flush_s: float = 0.25
-    log_max_value_bytes: int = MIB
+    log_max_value_bytes: int = 256 * 1024
     catalog_poll_s: float = 1.0
 
     def __post_init__(self) -> None:

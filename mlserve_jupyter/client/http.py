@@ -81,6 +81,7 @@ class Client:
         self.connection = connection
         self._http = _open(connection)
         self._versions: dict[tuple[str, int], DescribeVersion] = {}
+        self._sends_arrow = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -164,15 +165,21 @@ class Client:
         )
 
     def call(
-        self, name: str, body: bytes, *, version: int | None = None, method: str | None = None
+        self,
+        name: str,
+        body: bytes,
+        *,
+        version: int | None = None,
+        method: str | None = None,
+        content_type: str = "application/json",
     ) -> Prediction:
-        """Send a predict body, JSON as the REST route takes it, and return the raw answer."""
+        """Send a predict body, as the REST route takes it, and return the raw answer."""
         return self._send(
             "POST",
             f"api/v1/predict/{quote(name, safe='~')}",
             Prediction,
             content=body,
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": content_type},
             params=_given(version=version, method=method),
             timeout_s=180.0,
         )
@@ -181,6 +188,9 @@ class Client:
         self, name: str, data: Any, version: int | None = None, method: str | None = None
     ) -> Any:
         """Call a model with data as the model itself takes it, and return what it returns.
+
+        Large frames and arrays of plain dtypes travel as an Arrow stream where pyarrow is here and
+        beside the server, everything else as JSON.
 
         Parameters
         ----------
@@ -199,10 +209,9 @@ class Client:
         Any
             An array, a DataFrame, a Series… as the method gives it in the notebook.
         """
-        from mlserve_jupyter.artifacts.infer import encode_body
         from mlserve_jupyter.artifacts.outputs import decode_predictions
 
-        answer = self.call(name, encode_body(data), version=version, method=method)
+        answer = self._call_with(name, data, version, method)
         described = self._known_version(name, answer.version)
         spec = described.signature.outputs.get(method or described.method)
         value = msgspec.json.decode(answer.predictions)
@@ -212,6 +221,25 @@ class Client:
         if spec.keeps_index and hasattr(data, "iloc") and len(data) == len(result):
             result.index = data.index
         return result
+
+    def _call_with(
+        self, name: str, data: Any, version: int | None, method: str | None
+    ) -> Prediction:
+        """Send data (of any type that the model takes) in the form that costs least."""
+        from mlserve_jupyter.artifacts.arrow_body import ARROW_STREAM, encode_arrow
+        from mlserve_jupyter.artifacts.infer import encode_body
+
+        body = encode_arrow(data) if self._sends_arrow else None
+        if body is not None:
+            try:
+                return self.call(
+                    name, body, version=version, method=method, content_type=ARROW_STREAM
+                )
+            except RequestFailed as error:
+                if error.status != 415:
+                    raise
+                self._sends_arrow = False
+        return self.call(name, encode_body(data), version=version, method=method)
 
     def predictions(
         self, name: str, *, limit: int = 100, version: int | None = None
@@ -245,6 +273,27 @@ class Client:
     def revoke_key(self, id: str) -> None:
         """Revoke an API key by its id."""
         self._request("DELETE", f"api/v1/api-keys/{quote(id, safe='')}")
+
+    def login(self, email: str, password: str) -> DescribeTokens:
+        """Return tokens for an email and its password."""
+        return self._post_json("api/v1/auth/login", Login(email=email, password=password))
+
+    def refresh(self, refresh_token: str) -> DescribeTokens:
+        """Exchange a refresh token for the next pair; it is good for this once."""
+        return self._post_json("api/v1/auth/refresh", Refresh(refresh_token=refresh_token))
+
+    def logout(self) -> None:
+        """End the access token that this client shows, and all of the same login."""
+        self._request("POST", "api/v1/auth/logout")
+
+    def me(self) -> DescribeMe:
+        """Describe the caller, and what the credential is good for."""
+        return self._send("GET", "api/v1/auth/me", DescribeMe)
+
+    def _post_json(self, path: str, body: Login | Refresh) -> DescribeTokens:
+        headers = {"Content-Type": "application/json"}
+        content = encode_json(body)
+        return self._send("POST", path, DescribeTokens, content=content, headers=headers)
 
     def warm(self, interpreter: str, modules: list[str]) -> None:
         """Ask the server to start a worker of an environment, so that a first deploy is fast."""
@@ -370,8 +419,14 @@ def _open(connection: Connection) -> httpx.Client:
             transport=httpx.HTTPTransport(uds=unquote(parts.netloc)),
             trust_env=False,
         )
+    auth: httpx.Auth | None = None
+    if connection.target:
+        from mlserve_jupyter.client.signing_in import SignedIn
+
+        auth = SignedIn(connection.target)
     return httpx.Client(
         base_url=connection.url,
+        auth=auth,
         headers=headers,
         # A proxy of the environment cannot reach this machine's own loopback addresses.
         trust_env=parts.hostname not in _LOOPBACK,

@@ -14,6 +14,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from mlserve_jupyter.client.connection import Connection
+from mlserve_jupyter.client.http import Client
+from mlserve_jupyter.errors import RequestFailed
 from tests.columnar import ARROW, PARQUET, parquet_file, stream
 from tests.live import LiveServer
 
@@ -106,7 +109,7 @@ def test_a_bad_value_in_a_large_body_is_named(live_server: LiveServer, model: An
     assert ARROW in details[5]["accepted"]
 
 
-def test_ten_million_rows_are_over_the_limit(live_server: LiveServer, model: Any) -> None:
+def test_row_23_ten_million_rows_are_over_the_limit(live_server: LiveServer, model: Any) -> None:
     body = b'{"instances":[' + b"[1.5,1]," * 10_000_000 + b"[1.5,1]]}"
     answer = post(live_server, body, "application/json")
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
@@ -128,3 +131,37 @@ def test_the_log_keeps_small_bodies_of_columns_and_leaves_out_large_ones(
     assert (large["inputs"], large["n_rows"]) == (None, N_ROWS)
     assert kept["inputs"]["content_type"] == ARROW
     assert kept["n_rows"] == 2
+
+
+def test_a_notebook_sends_large_input_as_columns_and_gets_what_the_model_gives(
+    live_server: LiveServer, model: Any, notebook: Any
+) -> None:
+    array = RNG.normal(size=(2000, 30))
+    for name, fitted, data in (
+        ("bodies", model[0], FRAME),
+        ("wide", model[1], array),
+    ):
+        np.testing.assert_array_equal(notebook.predict(name, data), fitted.predict(data))
+        path = f"api/v1/analytics/models/{name}/predictions?limit=1"
+        [logged] = live_server.request("GET", path).json()["items"]
+        assert (logged["inputs"], logged["n_rows"]) == (None, len(data))
+
+
+def test_a_notebook_falls_back_to_json_where_the_server_has_no_pyarrow(
+    live_server: LiveServer, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(Connection(live_server.url, live_server.key))
+    call, sent = client.call, []
+
+    def refusing(name: str, body: bytes, **options: Any) -> Any:
+        sent.append(options.get("content_type", "application/json"))
+        if sent[-1] == ARROW:
+            raise RequestFailed("no", status=415, server_code="unsupported_media_type")
+        return call(name, body, **options)
+
+    monkeypatch.setattr(client, "call", refusing)
+    array = RNG.normal(size=(2000, 30))
+    for _ in range(2):
+        np.testing.assert_array_equal(client.predict("wide", array), model[1].predict(array))
+    assert sent == [ARROW, "application/json", "application/json"]
+    client.close()
