@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine
 from tests.accounts.people import Person, add_person
+from tests.cache.redis_process import RedisProcess
 from tests.live import LiveServer, start_server
 from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
 
@@ -181,6 +183,34 @@ def _refused_addresses(server: LiveServer) -> set[str]:
         found = set(connection.execute(sa.select(audit_log.c.address)).scalars())
     engine.dispose()
     return found
+
+
+@pytest.mark.slow
+def test_row_32_servers_on_one_redis_share_a_quota_and_go_on_without_it(tmp_path: Path) -> None:
+    redis = RedisProcess(tmp_path)
+    options = ("--quota-per-minute=40", f"--redis-url={redis.url}")
+    try:
+        with (
+            start_standalone(tmp_path, *options) as one,
+            start_standalone(tmp_path, *options) as other,
+        ):
+            caller = outsider(one, "shared")
+            n_admitted = 0
+            for _ in range(60):
+                for url in (one.url, other.url):
+                    answer = replace(caller, url=url).request("GET", "api/v1/models")
+                    n_admitted += answer.status_code == 200
+            # Each may let one in while an answer of Redis is on its way, and 40 more where a
+            # minute has ended meanwhile.
+            assert 34 <= n_admitted <= 84
+            redis.kill()
+            second = outsider(one, "alone")
+            answers = [second.request("GET", "api/v1/models") for _ in range(100)]
+            statuses = [answer.status_code for answer in answers]
+            assert set(statuses) == {200, 429}
+            assert statuses.count(200) <= 80, "never unlimited"
+    finally:
+        redis.kill()
 
 
 def test_the_same_caller_is_one_in_all_processes(standalone: StandaloneServer) -> None:
