@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.deploy import deploy
     from mlserve_jupyter.magics.keys import keys
     from mlserve_jupyter.magics.list import list  # noqa: A004
+    from mlserve_jupyter.magics.login import login
     from mlserve_jupyter.magics.logs import logs
     from mlserve_jupyter.magics.predict import predict
     from mlserve_jupyter.magics.share import share
     from mlserve_jupyter.magics.show import show
     from mlserve_jupyter.magics.snippet import snippet
+    from mlserve_jupyter.magics.targets import targets
 
 
 __all__ = [
@@ -34,11 +36,13 @@ __all__ = [
     "deploy",
     "keys",
     "list",
+    "login",
     "logs",
     "predict",
     "share",
     "show",
     "snippet",
+    "targets",
 ]
 
 _MODULES = {
@@ -47,11 +51,13 @@ _MODULES = {
     "deploy": "magics.deploy",
     "keys": "magics.keys",
     "list": "magics.list",
+    "login": "magics.login",
     "logs": "magics.logs",
     "predict": "magics.predict",
     "share": "magics.share",
     "show": "magics.show",
     "snippet": "magics.snippet",
+    "targets": "magics.targets",
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+from mlserve_jupyter.client.targets import Targets
 from mlserve_jupyter.errors import ServerNotFound
 
 START_HINT = (
@@ -36,6 +37,8 @@ class Connection:
         Whether callers from outside can use a token of the Jupyter server.
     path
         The file in which the server left all this; empty where it was named.
+    target
+        Name of the server among those that the user has signed in to; empty where it is none.
     """
 
     url: str
@@ -43,6 +46,7 @@ class Connection:
     root_dir: str = ""
     has_token: bool = True
     path: str = field(default="", compare=False)
+    target: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -66,9 +70,10 @@ def find_connection(
     Parameters
     ----------
     target
-        The URL of an MLServe or a Jupyter server, also with Jupyter's ``?token=``; None finds the
-        kernel's own: ``MLSERVE_URL`` with ``MLSERVE_KEY``, else the server that started this
-        kernel, else a server of the folder that the kernel works in, else the newest.
+        The URL of an MLServe or a Jupyter server, also with Jupyter's ``?token=``, or the name of
+        one that the user has signed in to; None finds the kernel's own: ``MLSERVE_URL`` with
+        ``MLSERVE_KEY``, else the server that started this kernel, else a server of the folder that
+        the kernel works in, else the newest.
     environ
         The environment variables.
 
@@ -104,23 +109,41 @@ def start_ticks(pid: int) -> int | None:
         return None
 
 
-def _named(target: str, environ: Mapping[str, str]) -> Connection:
+def url_of(target: str) -> str:
+    """Return the URL under which all routes of an MLServe or a Jupyter server are.
+
+    Raises
+    ------
+    ServerNotFound
+        ``target`` is not a URL.
+    """
     parts = urlsplit(target)
     if parts.scheme not in ("http", "https", "http+unix") or not parts.netloc:
         raise ServerNotFound(
             f"{target!r} is not the URL of a server: give one such as "
             "http://127.0.0.1:8888/mlserve/."
         )
-    tokens = parse_qs(parts.query).get("token", [""])
     path = parts.path.removesuffix("/lab").removesuffix("/tree").rstrip("/") + "/"
     if not path.endswith("/mlserve/"):
         path += "mlserve/"
-    url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _named(target: str, environ: Mapping[str, str]) -> Connection:
+    if "://" not in target:
+        signed_in = Targets().find(target)
+        if signed_in is not None:
+            return Connection(signed_in.url, "", target=signed_in.name)
+    url = url_of(target)
+    tokens = parse_qs(urlsplit(target).query).get("token", [""])
     if tokens[0]:
         return Connection(url, tokens[0])
     for _, _, connection in _running(_runtime_dir(environ)):
         if connection.url == url:
             return connection
+    signed_in = Targets().find(url)
+    if signed_in is not None and "MLSERVE_KEY" not in environ:
+        return Connection(url, "", target=signed_in.name)
     return Connection(url, environ.get("MLSERVE_KEY", ""))
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from mlserve_jupyter.api.accounts import DescribeMe, DescribeTokens, Login, Refresh
 from mlserve_jupyter.api.keys import CreateKey, DescribeKey, DescribeNewKey, ListKeys
 from mlserve_jupyter.api.manifest import Manifest, encode_json
 from mlserve_jupyter.api.resources import (
@@ -274,6 +275,27 @@ class Client:
         """Revoke an API key by its id."""
         self._request("DELETE", f"api/v1/api-keys/{quote(id, safe='')}")
 
+    def login(self, email: str, password: str) -> DescribeTokens:
+        """Return tokens for an email and its password."""
+        return self._post_json("api/v1/auth/login", Login(email=email, password=password))
+
+    def refresh(self, refresh_token: str) -> DescribeTokens:
+        """Exchange a refresh token for the next pair; it is good for this once."""
+        return self._post_json("api/v1/auth/refresh", Refresh(refresh_token=refresh_token))
+
+    def logout(self) -> None:
+        """End the access token that this client shows, and all of the same login."""
+        self._request("POST", "api/v1/auth/logout")
+
+    def me(self) -> DescribeMe:
+        """Describe the caller, and what the credential is good for."""
+        return self._send("GET", "api/v1/auth/me", DescribeMe)
+
+    def _post_json(self, path: str, body: Login | Refresh) -> DescribeTokens:
+        headers = {"Content-Type": "application/json"}
+        content = encode_json(body)
+        return self._send("POST", path, DescribeTokens, content=content, headers=headers)
+
     def warm(self, interpreter: str, modules: list[str]) -> None:
         """Ask the server to start a worker of an environment, so that a first deploy is fast."""
         body = msgspec.json.encode({"interpreter": interpreter, "modules": modules})
@@ -398,8 +420,14 @@ def _open(connection: Connection) -> httpx.Client:
             transport=httpx.HTTPTransport(uds=unquote(parts.netloc)),
             trust_env=False,
         )
+    auth: httpx.Auth | None = None
+    if connection.target:
+        from mlserve_jupyter.client.signing_in import SignedIn
+
+        auth = SignedIn(connection.target)
     return httpx.Client(
         base_url=connection.url,
+        auth=auth,
         headers=headers,
         # A proxy of the environment cannot reach this machine's own loopback addresses.
         trust_env=parts.hostname not in _LOOPBACK,

@@ -70,7 +70,11 @@ class Argument:
         return f"[{self.name} {self.value or '|'.join(self.choices) or _VALUES[self.kind]}]"
 
 
-TARGET = Argument("--to", "URL of another server than the notebook's own.", value="URL")
+TARGET = Argument(
+    "--to",
+    "URL of another server than the notebook's own, or its name among the targets.",
+    value="URL",
+)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
         "deploy", "list", "show", "predict", "logs", "snippet", "share", "archive",
-        "keys create", "keys list", "keys revoke",
+        "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip
 
@@ -67,6 +67,8 @@ _MEANT = {
     **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
     **dict.fromkeys(("publish", "grant", "visibility"), "share NAME"),
     **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
+    **dict.fromkeys(("signin", "sign-in", "connect"), "login URL"),
+    **dict.fromkeys(("logout", "signout", "sign-out"), "targets --forget NAME"),
 }
 """What takes the place of names that others use."""
 
