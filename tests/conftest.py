@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.live import LiveServer, start_server
+from tests.storage.postgres_process import PostgresProcess
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,17 @@ def own_server(tmp_path: Path) -> Iterator[LiveServer]:
     """A Jupyter server with the extension, for one test alone."""
     with start_server(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresProcess]:
+    """A real PostgreSQL."""
+    process = PostgresProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresProcess) -> str:
+    """A new database of it."""
+    return postgres.new_database()

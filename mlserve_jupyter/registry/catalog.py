@@ -327,7 +327,10 @@ class Catalog:
             The caller sees no such model, or the caller's key is limited to others.
         """
         own = self._by_owner.get(caller.id, {})
-        found = own.get(model_ref) or self._elsewhere(model_ref)
+        found = own.get(model_ref)
+        if found is not None and caller.model_ids is None:
+            return found
+        found = found or self._elsewhere(model_ref)
         if found is None or not found.is_visible_to(caller):
             visible = [name for name, model in own.items() if model.is_visible_to(caller)]
             raise model_not_found(model_ref, visible, self._namesakes(caller, model_ref))

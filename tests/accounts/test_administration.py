@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ BODY = {"instances": [[1.0]]}
 ORIGIN = Origin("root", None, "key", "192.0.2.1", "r-1")
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Any:
-    with opened(settings_in(tmp_path)) as engine:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    with opened(settings_in(tmp_path, database_url=url)) as engine:
         yield engine
 
 
