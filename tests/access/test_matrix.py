@@ -15,16 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mlserve_jupyter.server.routes import ROUTES
-from tests.access.world import (
-    OPTIONS,
-    Example,
-    World,
-    at,
-    embedded_world,
-    standalone_world,
-)
-from tests.live import start_server
-from tests.standalone.hosts import start_standalone
+from tests.access.world import Example, World, at
 
 pytestmark = pytest.mark.slow
 
@@ -125,26 +116,6 @@ def readable(pattern: str) -> str:
         singular = {"predict": "model", "api-keys": "key"}.get(name, name.removesuffix("s"))
         path = re.sub(rf"(?<=/{name}/)\([^)]*\)", "{" + singular + "}", path)
     return re.sub(r"(?<=/artifact-approvals/)\([^)]*\)", "{sha256}", path)
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("embedded")
-    options = [f"--MLServeApp.{option}" for option in OPTIONS]
-    with start_server(folder, *options) as server:
-        world = embedded_world(server, folder)
-        yield world
-        world.http.close()
-
-
-@pytest.fixture(scope="module")
-def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("standalone")
-    options = [f"--MLServeServer.{option}" for option in OPTIONS]
-    with start_standalone(folder, *options) as server:
-        world = standalone_world(server, folder)
-        yield world
-        world.http.close()
 
 
 def ask(world: World, row: str, caller: str) -> int:

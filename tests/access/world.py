@@ -30,6 +30,10 @@ class World:
 
     Attributes
     ----------
+    pid
+        Of the process that answers.
+    folder
+        Where all that the host keeps lies.
     model
         Id of the model ``iris``, which belongs to the caller ``user`` and is private.
     callers
@@ -38,8 +42,10 @@ class World:
     """
 
     url: str
-    model: str
+    pid: int
+    folder: Path
     http: httpx.Client
+    model: str = ""
     callers: dict[str, Headers] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
 
@@ -78,14 +84,18 @@ def embedded_world(server: LiveServer, folder: Path) -> World:
         "xsrf": {"Cookie": cookie, "X-XSRFToken": xsrf},
         "kernel": {"X-MLServe-Key": server.key},
     }
-    return _populated(World(server.url, "", http, own), "kernel", folder)
+    return _populated(
+        World(server.url, server.process.pid, server.data_dir, http, callers=own), "kernel", folder
+    )
 
 
 def standalone_world(server: StandaloneServer, folder: Path) -> World:
     """Populate a standalone server, whose operator has a key."""
     http = httpx.Client(timeout=60, verify=NO_TLS)
     own: dict[str, Headers] = {"host": {"X-MLServe-Key": server.key}}
-    return _populated(World(server.url, "", http, own), "host", folder)
+    return _populated(
+        World(server.url, server.pids()[0], server.data_dir, http, callers=own), "host", folder
+    )
 
 
 def _populated(world: World, operator: str, folder: Path) -> World:

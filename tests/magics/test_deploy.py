@@ -279,7 +279,7 @@ def test_where_nobody_can_be_asked_archiving_wants_a_yes(
     assert "no version answers now" in repr(run("archive older --yes", namespace))
 
 
-def test_what_is_shown_is_text_and_never_html(namespace: dict[str, Any]) -> None:
+def test_row_06_what_is_shown_is_text_and_never_html(namespace: dict[str, Any]) -> None:
     note = "<img src=x onerror=alert(1)>"
     deployed = run(f'deploy clf --name inert --note "{note}"', namespace)
     model = run("show inert", namespace)

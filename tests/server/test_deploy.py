@@ -156,7 +156,7 @@ def test_the_format_is_decided_from_the_bytes(post_deploy: Post, content: bytes)
     assert (response.status_code, response.json()["code"]) == (422, "artifact_rejected")
 
 
-def test_a_name_that_is_not_one_is_refused_with_one_that_is(post_deploy: Post) -> None:
+def test_row_20_a_name_that_is_not_one_is_refused_with_one_that_is(post_deploy: Post) -> None:
     for name in ("My Model!", "../up", "", "a" * 65, "a..b", "é", "a\x00b"):
         response = post_deploy(manifest_of(name, b"\x80\x04N."), b"\x80\x04N.")
         assert (response.status_code, response.json()["code"]) == (400, "invalid_name")

@@ -131,7 +131,7 @@ def test_the_model_sees_the_dtypes_of_the_notebook(live_server: LiveServer, echo
         ({"instances": []}, None, None, ""),
     ],
 )
-def test_input_that_does_not_fit_names_the_row_the_column_and_what_was_expected(
+def test_row_23_input_that_does_not_fit_names_the_row_the_column_and_what_was_expected(
     live_server: LiveServer, echo: str, body: Any, row: Any, column: Any, said: str
 ) -> None:
     response = live_server.request("POST", echo, json=body)
@@ -156,7 +156,7 @@ def test_input_that_does_not_fit_names_the_row_the_column_and_what_was_expected(
         (b'{"instances": 1}', 400, "invalid_body"),
     ],
 )
-def test_bodies_that_cannot_be_read_are_refused(
+def test_row_23_bodies_that_cannot_be_read_are_refused(
     live_server: LiveServer, echo: str, content: bytes, status: int, code: str
 ) -> None:
     response = live_server.request("POST", echo, content=content)
