@@ -117,6 +117,11 @@ class Platform:
         """
         return await self.credentials.authenticate(secret)
 
+    @property
+    def open_services(self) -> Services | None:
+        """The services, if they are open."""
+        return self._services
+
     async def services(self) -> Services:
         """Return the open services; the first call opens them.
 
@@ -314,6 +319,10 @@ class Services:
                 self._users.clear()
             self._users[principal] = found
         return found
+
+    def known_user(self, principal: Principal) -> User | None:
+        """Return the platform user that a caller is, from memory; None says nothing."""
+        return self._users.get(principal)
 
     def forget_users(self) -> None:
         """Ask the database again who callers are."""

@@ -7,7 +7,7 @@ import binascii
 import json
 from dataclasses import dataclass
 
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from mlserve_jupyter.accounts.keys import KEY_PREFIX
 from mlserve_jupyter.accounts.tokens import ACCESS_TYPE, REFRESH_TYPE
@@ -45,6 +45,21 @@ def take_credential(request: HTTPServerRequest) -> Credential | None:
         arguments.pop("token", None)
     only = candidates[0] if len(candidates) == 1 and "," not in candidates[0] else None
     return Credential(only)
+
+
+def sole_secret(headers: HTTPHeaders) -> str | None:
+    """Return a request's only credential, if it is one of ours in its plainest form.
+
+    None says nothing: ask :func:`take_credential`.
+    """
+    secret = headers.get(KEY_HEADER)
+    if "Authorization" not in headers:
+        return secret
+    value = headers["Authorization"]
+    if secret is not None or not value.startswith("Bearer "):
+        return None
+    value = value[len("Bearer ") :]
+    return value if _is_ours(value) else None
 
 
 def _is_ours(secret: str) -> bool:

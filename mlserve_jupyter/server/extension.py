@@ -20,9 +20,11 @@ from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
 from mlserve_jupyter.server.documentation import SecurityScheme, SecuritySchemes
 from mlserve_jupyter.server.exposition import MeasurementCollector
+from mlserve_jupyter.server.fast_predict import FastPredict
+from mlserve_jupyter.server.jupyter_requests import JupyterRequests
 from mlserve_jupyter.server.owner import default_owner, kernel_role, owner_name, role_of
 from mlserve_jupyter.server.policy import Policy
-from mlserve_jupyter.server.routes import handlers_for
+from mlserve_jupyter.server.routes import handlers_for, predict_handler
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.serving.measurement import Measurements
 from mlserve_jupyter.settings import Settings
@@ -47,6 +49,15 @@ class MLServeHandler(APIHandler):
         """Keep the content type that the resource has set; Jupyter would say JSON in any case."""
         kwargs.setdefault("set_content_type", self._headers["Content-Type"])
         return super().finish(*args, **kwargs)
+
+    async def prepare(self, **options: Any) -> None:
+        """Let Jupyter check the request, and remember what it was called by.
+
+        The options are Jupyter's own, hence ``Any``.
+        """
+        await super().prepare(**options)
+        requests: JupyterRequests = self.settings["mlserve_requests"]
+        requests.note_allowed(self.request.host)
 
     async def host_principal(self, policy: Policy) -> Principal:
         """Return the platform user that Jupyter's identity stands for.
@@ -119,12 +130,21 @@ class MLServeApp(SettingsTraits, ExtensionApp):
             mlserve_platform=self._platform,
             mlserve_base_path=base_path,
             mlserve_measure_all=self._measure_all,
+            mlserve_requests=JupyterRequests(_server(self)),
         )
 
     def initialize_handlers(self) -> None:
         """Add the routes."""
         if self._platform is not None:
-            self.handlers.extend(handlers_for(MLServeHandler))
+            handlers = handlers_for(MLServeHandler)
+            self.handlers.extend(handlers)
+            requests: JupyterRequests = self.settings["mlserve_requests"]
+            FastPredict(
+                _server(self).web_app,
+                predict_handler(handlers),
+                allows_host=requests.allows_host,
+                note=requests.note,
+            ).install()
 
     async def _measure_all(self) -> Measurements:
         assert self._platform is not None

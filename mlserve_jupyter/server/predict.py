@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.accounts.quotas import Quota
 from mlserve_jupyter.api.prediction import PredictBody, Prediction
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
@@ -46,6 +49,17 @@ class PredictQuery(msgspec.Struct, frozen=True, kw_only=True):
     ) = msgspec.UNSET
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What became of a request that was admitted and tried before it came to its handler."""
+
+    error: BaseException
+    request_id: str
+    principal: Principal
+    quota: Quota
+    version: int | None
+
+
 class PredictResource(Resource):
     """Predict with a model.
 
@@ -57,6 +71,23 @@ class PredictResource(Resource):
 
     answering_version: int | None = None
     _predicting: asyncio.Future[bytes] | None = None
+
+    def initialize(self, failure: Failure | None = None) -> None:
+        """Take a request that has failed already, or one that is still to be admitted."""
+        super().initialize()
+        self._failure = failure
+        if failure is not None:
+            self.request_id = failure.request_id
+            self.principal = failure.principal
+            self.answering_version = failure.version
+            self._quota = failure.quota
+
+    async def prepare(self) -> None:
+        """Admit the request, unless it is here for its error alone."""
+        if self._failure is not None:
+            self._is_admitted = True
+            raise self._failure.error
+        await super().prepare()
 
     @property
     def max_body_bytes(self) -> int:

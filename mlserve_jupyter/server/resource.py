@@ -8,14 +8,15 @@ and asks the method's policy; only then does the method run.
 from __future__ import annotations
 
 import logging
+import os
 import re
-import uuid
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import msgspec
 from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
@@ -68,6 +69,14 @@ _MAX_LENGTH_DIGITS = 18
 _READ_IF_REFUSED_BYTES = 64 * 1024
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
+
+
+def request_id_of(request: HTTPServerRequest) -> str:
+    """Return the id that the caller wants, or a new one: 32 random hexadecimal digits."""
+    wanted = request.headers.get("X-Request-Id")
+    if wanted is not None and _REQUEST_ID.fullmatch(wanted):
+        return wanted
+    return os.urandom(16).hex()
 
 
 class Resource(QueryArguments, _Host):
@@ -164,8 +173,7 @@ class Resource(QueryArguments, _Host):
     def initialize(self) -> None:
         """Give the request its id; some are refused before :meth:`prepare`."""
         super().initialize()
-        wanted = self.request.headers.get("X-Request-Id", "")
-        self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self.request_id = request_id_of(self.request)
 
     async def prepare(self) -> None:
         """Admit the request, or refuse it before its body is read.
@@ -308,6 +316,10 @@ class Resource(QueryArguments, _Host):
         """Finish with a wire type (any of them, hence ``Any``) or with JSON bytes."""
         self.set_status(status)
         self.finish(value if isinstance(value, bytes) else encode_json(value))
+
+    def answer_headers(self) -> list[tuple[str, str]]:
+        """Return the headers that every answer has."""
+        return list(self._headers.get_all())
 
     def refuse(self, error: MLServeError) -> None:
         """Finish with an error before the body has come in whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tornado.web import RequestHandler, stream_request_body
 
@@ -73,6 +74,13 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/.*", NotFoundResource),
 )
 """Patterns below the host's base URL."""
+
+
+def predict_handler(
+    handlers: Iterable[tuple[str, type[RequestHandler]]],
+) -> type[PredictResource]:
+    """Return the handler of the predict route."""
+    return next(handler for _, handler in handlers if issubclass(handler, PredictResource))
 
 
 def handlers_for(host: type[RequestHandler]) -> list[tuple[str, type[RequestHandler]]]:

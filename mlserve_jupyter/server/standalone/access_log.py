@@ -18,6 +18,7 @@ import msgspec
 from tornado.web import RequestHandler
 
 from mlserve_jupyter.errors import SettingsInvalid
+from mlserve_jupyter.server.fast_predict import FastCall
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ class AccessLog:
             self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
             self._thread.start()
 
-    def note(self, handler: RequestHandler) -> None:
-        """Take note of a finished request; tornado calls this."""
+    def note(self, handler: RequestHandler | FastCall) -> None:
+        """Take note of a finished request; tornado calls this, and the short way."""
         if self._target == "off":
             return
         if len(self._waiting) >= MAX_WAITING:

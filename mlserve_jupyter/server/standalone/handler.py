@@ -10,8 +10,9 @@ from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.errors import PermissionDenied, Unauthenticated
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.documentation import SecuritySchemes
+from mlserve_jupyter.server.fast_predict import FastPredict
 from mlserve_jupyter.server.policy import Policy
-from mlserve_jupyter.server.routes import handlers_for
+from mlserve_jupyter.server.routes import handlers_for, predict_handler
 from mlserve_jupyter.server.standalone.access_log import AccessLog
 from mlserve_jupyter.server.standalone.hosts import HostNames
 from mlserve_jupyter.serving.measurement import MeasureAll
@@ -85,7 +86,7 @@ def make_application(
     """Return the platform's routes, and nothing else, as an application."""
     handlers = handlers_for(StandaloneHandler)
     _, not_found = handlers[-1]
-    return Application(
+    application = Application(
         [(base_url + pattern, handler) for pattern, handler in handlers] + [(r".*", not_found)],
         log_function=access_log.note,
         mlserve_platform=platform,
@@ -93,3 +94,10 @@ def make_application(
         mlserve_host_names=host_names,
         mlserve_measure_all=measure_all,
     )
+    FastPredict(
+        application,
+        predict_handler(handlers),
+        allows_host=lambda request: host_names.allows(request.host),
+        note=access_log.note,
+    ).install()
+    return application

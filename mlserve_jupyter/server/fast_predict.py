@@ -1,0 +1,324 @@
+"""The short way of a prediction into the server, past tornado's ``RequestHandler``.
+
+It takes the plain case alone: a small POST to ``api/v1/predict/{model}`` that this process's memory
+can admit at once by a key or token of ours, which no identity of the host's has a part in. All
+other requests go to the route table, and what goes wrong after all is answered by the ordinary
+handler, so that a caller cannot tell the two ways apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import (
+    HTTPMessageDelegate,
+    HTTPServerRequest,
+    RequestStartLine,
+    format_timestamp,
+)
+from tornado.routing import AnyMatches, Router, Rule
+from tornado.web import Application
+
+from mlserve_jupyter.accounts.principal import Principal
+from mlserve_jupyter.accounts.quotas import Quota
+from mlserve_jupyter.errors import PermissionDenied
+from mlserve_jupyter.platform import Platform, Services
+from mlserve_jupyter.server.client_address import client_address
+from mlserve_jupyter.server.credentials import sole_secret
+from mlserve_jupyter.server.policy import check_scope, policy_of
+from mlserve_jupyter.server.predict import Failure, PredictResource
+from mlserve_jupyter.server.resource import BODY_TIMEOUT_S, request_id_of
+from mlserve_jupyter.serving.predict import PredictRequest
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.users import User
+
+_UNUSUAL = frozenset(("Content-Encoding", "Expect", "Origin", "Transfer-Encoding", "Upgrade"))
+"""Headers that only the ordinary handler, or the host behind it, knows what to do with."""
+
+MAX_BYTES = 64 * 1024
+"""Larger bodies gain next to nothing from the short way."""
+
+_MAX_LENGTH_DIGITS = len(str(MAX_BYTES))
+
+
+class FastPredict(Router):
+    """Finds the requests that can go the short way.
+
+    Parameters
+    ----------
+    application
+        The route table that it stands in front of.
+    handler
+        The ordinary handler of the route, mixed with the host's.
+    allows_host
+        Whether a request is meant for this server, by the host's own rules.
+    note
+        Takes note of what was answered, as the host does for all requests.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        handler: type[PredictResource],
+        *,
+        allows_host: Callable[[HTTPServerRequest], bool],
+        note: Callable[[FastCall], None],
+    ) -> None:
+        policy = policy_of(handler.post)
+        assert policy is not None
+        self.application = application
+        self.handler = handler
+        self.note = note
+        self.platform = cast(Platform, application.settings["mlserve_platform"])
+        self._policy = policy
+        self._allows_host = allows_host
+        self._prefix = application.settings["mlserve_base_path"] + "api/v1/predict/"
+        self._head: AnswerHead | None = None
+        self._head_settings: Settings | None = None
+
+    def install(self) -> None:
+        """Stand in front of the route table from now on.
+
+        Where the host transforms answers, only its handlers can.
+        """
+        if not self.application.transforms:
+            self.application.default_router.rules.insert(0, Rule(AnyMatches(), self))
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> FastCall | None:
+        """Return what answers a request the short way; None for the route table."""
+        if request.method != "POST" or not request.path.startswith(self._prefix):
+            return None
+        services = self.platform.open_services
+        if services is None or self.platform.is_draining or not self._is_plain(request):
+            return None
+        found = self._admit(request, services)
+        if found is None:
+            return None
+        return FastCall(self, services, request, request.path[len(self._prefix) :], *found)
+
+    def head(self, request: HTTPServerRequest) -> AnswerHead:
+        """Return the head of all answers."""
+        settings = self.platform.settings
+        if self._head is None or self._head_settings is not settings:
+            self._head = AnswerHead(self.handler(self.application, request))
+            self._head_settings = settings
+        return self._head
+
+    def _is_plain(self, request: HTTPServerRequest) -> bool:
+        """Whether there is nothing about a request that needs more than a look."""
+        headers = request.headers
+        model = request.path[len(self._prefix) :]
+        length = headers.get("Content-Length", "")
+        return (
+            request.version == "HTTP/1.1"
+            and not request.query
+            and "/" not in model
+            and "%" not in model
+            and model != ""
+            and _UNUSUAL.isdisjoint(headers)
+            and headers.get("Connection", "keep-alive").lower() == "keep-alive"
+            and len(length) <= _MAX_LENGTH_DIGITS
+            and length.isascii()
+            and length.isdigit()
+            and 0 < int(length) <= min(MAX_BYTES, self.platform.settings.max_body_bytes)
+            and self._allows_host(request)
+        )
+
+    def _admit(
+        self, request: HTTPServerRequest, services: Services
+    ) -> tuple[Principal, User, Quota] | None:
+        """Return who calls, if memory knows and lets the caller in; else the ordinary handler asks.
+
+        A request that is one too many is not counted, and so is refused there, too.
+        """
+        secret = sole_secret(request.headers)
+        principal = None if secret is None else self.platform.known(secret)
+        if principal is None:
+            return None
+        try:
+            check_scope(self._policy, principal)
+        except PermissionDenied:
+            return None
+        user = services.known_user(principal)
+        if user is None:
+            return None
+        quota = self.platform.quotas.take(principal)
+        return None if quota.is_exceeded else (principal, user, quota)
+
+
+class FastCall(HTTPMessageDelegate):
+    """One request on the short way.
+
+    Attributes
+    ----------
+    request_id, principal, answering_version, n_bytes_written, is_caller_gone
+        As the ordinary handler has them, for the logs.
+    """
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_door",
+        "_model",
+        "_quota",
+        "_services",
+        "_task",
+        "_timer",
+        "_user",
+        "answering_version",
+        "is_caller_gone",
+        "n_bytes_written",
+        "principal",
+        "request",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        door: FastPredict,
+        services: Services,
+        request: HTTPServerRequest,
+        model: str,
+        principal: Principal,
+        user: User,
+        quota: Quota,
+    ) -> None:
+        self.request = request
+        self.request_id = request_id_of(request)
+        self.principal = principal
+        self.answering_version: int | None = None
+        self.n_bytes_written = 0
+        self.is_caller_gone = False
+        self._door = door
+        self._services = services
+        self._model = model
+        self._user = user
+        self._quota = quota
+        self._connection = cast(HTTP1Connection, request.connection)
+        self._body = b""
+        self._task: asyncio.Future[bytes] | None = None
+        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT_S, self._give_up)
+
+    @property
+    def client_address(self) -> str:
+        """Where the request comes from; empty for a peer without an address."""
+        return client_address(self.request, self._door.platform.settings.trusted_proxies)
+
+    def get_status(self) -> int:
+        """Return the status of the answer; errors are the ordinary handler's."""
+        return 200
+
+    def data_received(self, chunk: bytes) -> None:
+        """Collect the body, whose length was announced and is small."""
+        self._body = self._body + chunk if self._body else chunk
+
+    def finish(self) -> None:
+        """Answer: the request is here in whole."""
+        self._timer.cancel()
+        request = PredictRequest(
+            request_id=self.request_id,
+            principal=str(self.principal),
+            user=self._user,
+            model=self._model,
+            version=None,
+            method=None,
+            body=self._body,
+            content_type=self.request.headers.get("Content-Type", ""),
+            note_version=self._note_version,
+        )
+        try:
+            answer = self._services.predictor.start(request)
+        except Exception as error:
+            # Whatever it is, the ordinary handler knows what to answer, and what to log.
+            self._fail(error)
+            return
+        if isinstance(answer, bytes):
+            self._answer(answer)
+            return
+        self._task = asyncio.ensure_future(answer)
+        self._task.add_done_callback(self._done)
+        self._connection.set_close_callback(self._caller_has_gone)
+
+    def on_connection_close(self) -> None:
+        """Forget a request that was cut off before its end."""
+        self._timer.cancel()
+
+    def _give_up(self) -> None:
+        self._connection.stream.close()
+
+    def _note_version(self, version: int) -> None:
+        self.answering_version = version
+
+    def _caller_has_gone(self) -> None:
+        """Give the call up, so that it does not reach the model any more."""
+        self.is_caller_gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _done(self, task: asyncio.Future[bytes]) -> None:
+        if task.cancelled():
+            self._door.note(self)
+        elif (error := task.exception()) is not None:
+            self._fail(error)
+        else:
+            self._answer(task.result())
+
+    def _answer(self, body: bytes) -> None:
+        fields = self._quota.headers()
+        if self._door.platform.is_draining:
+            fields = (*fields, ("Connection", "close"))
+        head = self._door.head(self.request).of(self.request_id, len(body), fields)
+        self._connection.set_close_callback(None)
+        self._connection.write(head + body)
+        self._connection.finish()
+        self.n_bytes_written = len(body)
+        self._door.note(self)
+
+    def _fail(self, error: BaseException) -> None:
+        failure = Failure(
+            error, self.request_id, self.principal, self._quota, self.answering_version
+        )
+        door, request = self._door, self.request
+        ordinary = door.application.get_handler_delegate(
+            request, door.handler, {"failure": failure}
+        )
+        ordinary.headers_received(
+            RequestStartLine("POST", request.uri or "", request.version), request.headers
+        )
+
+
+class AnswerHead:
+    """The status line and the headers of answers, which are the ordinary handler's.
+
+    Parameters
+    ----------
+    handler
+        An ordinary handler that has answered nothing yet.
+    """
+
+    def __init__(self, handler: PredictResource) -> None:
+        fields = dict(handler.answer_headers())
+        fields["Date"] = "%b"
+        fields["X-Request-Id"] = "%b"
+        fields["Content-Length"] = "%d"
+        lines = [
+            f"{name}: {value if value in ('%b', '%d') else value.replace('%', '%%')}"
+            for name, value in fields.items()
+        ]
+        self._pattern = "\r\n".join(["HTTP/1.1 200 OK", *lines, ""]).encode("latin1")
+        self._date = b""
+        self._second = 0
+
+    def of(self, request_id: str, n_bytes: int, fields: Sequence[tuple[str, str]]) -> bytes:
+        """Return the head of an answer with a body of ``n_bytes``, and further fields."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, format_timestamp(second).encode()
+        head = self._pattern % (self._date, request_id.encode(), n_bytes)
+        for name, value in fields:
+            head += f"{name}: {value}\r\n".encode("latin1")
+        return head + b"\r\n"
