@@ -29,7 +29,7 @@ MAX_WAIT_S = 30.0
 """Who has waited longer for a thread is told to come back: most have given up by then."""
 
 _MIN_DISTINCT = 4
-_NICENESS = 5
+_NICENESS = 10
 
 _NOBODYS_HASH = "$2b$12$BT9Z9aV7dlxbZYRyFdMK5O0LQ0WCk.oM2zM7DOvc76TOlA1YCXWcq"
 """Of a password that was thrown away: what is checked where there is nobody to check against."""
