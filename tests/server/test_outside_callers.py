@@ -130,7 +130,7 @@ def test_pages_of_other_origins_are_told_nothing(server: Server) -> None:
         assert not [name for name in answer.headers if name.startswith("access-control-allow")]
 
 
-def test_row_2_an_allowed_page_has_no_use_of_jupyters_cookie(embedded: LiveServer) -> None:
+def test_row_02_an_allowed_page_has_no_use_of_jupyters_cookie(embedded: LiveServer) -> None:
     with httpx.Client() as browser:
         browser.get(embedded.jupyter_url + "login", params={"token": embedded.token})
         own = browser.get(embedded.url + "api/v1/models")
