@@ -7,6 +7,7 @@ result cache is off, since ``wrk`` repeats its bodies and what is measured here 
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -170,9 +171,13 @@ def _compare_with_computing(cost: ComputeCost, found: Rounds, report: Report) ->
 
 
 def ratio(loads: list[Load], against: list[Load]) -> float:
-    """Return the median over the rounds of one load's requests a second to another's."""
+    """Return the median over the rounds of one load's requests a second to another's.
+
+    A round in which the other one answered nothing at all says nothing.
+    """
     pairs = zip(loads, against, strict=True)
-    return statistics.median(load.requests_s / other.requests_s for load, other in pairs)
+    ratios = [a.requests_s / b.requests_s for a, b in pairs if b.requests_s]
+    return statistics.median(ratios) if ratios else math.nan
 
 
 def median_requests_s(loads: list[Load]) -> float:

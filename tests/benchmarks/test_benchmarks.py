@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,8 @@ from benchmarks.markdown import tables
 from benchmarks.open_loop import Plan, run
 from benchmarks.peers.catalog import PEERS, Place
 from benchmarks.report import Options, Report, Requirement
-from benchmarks.wrk import Target
+from benchmarks.throughput import ratio
+from benchmarks.wrk import Load, Target
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -120,3 +122,10 @@ def test_each_peer_is_started_from_its_own_environment(peer: object, tmp_path: P
     assert peer.command(place)[0].startswith(str(tmp_path / "venv" / "bin"))
     assert peer.path("lr").startswith("/")
     json.dumps(peer.body([1.0, 2.0]))
+
+
+def test_a_ratio_is_the_median_of_those_within_rounds() -> None:
+    ours = [Load(requests_s, 1.0, 1.0, 0) for requests_s in (100.0, 50.0, 90.0, 70.0)]
+    others = [Load(requests_s, 1.0, 1.0, 0) for requests_s in (50.0, 50.0, 30.0, 0.0)]
+    assert ratio(ours, others) == 2.0
+    assert math.isnan(ratio(ours[:1], [Load(0.0, 0.0, 0.0, 0)]))
