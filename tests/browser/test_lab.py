@@ -53,7 +53,9 @@ def test_the_quickstart_deploys_a_model_that_the_panel_shows_and_outside_program
     assert card.locator("time").get_attribute("datetime") != before["last_called_at"]
 
 
-def test_row_06_the_description_of_a_model_is_inert_text(lab: LabPage, lab_server: LiveServer) -> None:
+def test_row_06_the_description_of_a_model_is_inert_text(
+    lab: LabPage, lab_server: LiveServer
+) -> None:
     lab.open("quickstart.ipynb")
     lab.run_all_cells()
     changed = lab_server.request("PATCH", f"api/v1/models/{NAME}", json={"description": HOSTILE})
