@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For plain HTTP: httpx would read the system's certificates at each request otherwise."""

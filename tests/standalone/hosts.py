@@ -19,7 +19,7 @@ from mlserve_jupyter.api.manifest import encode_json
 from tests.live import NO_TLS, free_port
 from tests.server.manifests import manifest_of
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 COMMAND = (sys.executable, "-m", "mlserve_jupyter.server.standalone")
 
 
