@@ -50,7 +50,7 @@ def measure(report: Report, options: Options) -> None:
                 p50_ms=outcome.percentile_ms(50),
                 p99_ms=p99_ms,
                 errors=outcome.n_errors,
-                refused=outcome.statuses.total() - outcome.statuses[200],
+                statuses=str(dict(outcome.statuses)),
             )
             if outcome.n_errors == 0 and p99_ms < 1000 and outcome.goodput_s > 0.98 * rate_s:
                 sustained_s = rate_s
