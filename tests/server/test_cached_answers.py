@@ -31,7 +31,9 @@ def test_a_caller_sees_that_the_answer_was_kept_and_so_does_the_log(
     live_server: LiveServer, notebook: Any
 ) -> None:
     X = np.arange(20.0).reshape(10, 2)
-    notebook.deploy(DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="kept", sample=X)
+    tree = DecisionTreeClassifier().fit(X, X[:, 0] > 9)
+    # Compiled, the version would keep its answers anew from some moment on.
+    notebook.deploy(tree, name="kept", sample=X, runtime="native")
     notebook.deploy(Dice().fit(X, None), name="dice", sample=X)
     bodies = [
         {"json": {"instances": [[1, 2.0]]}},

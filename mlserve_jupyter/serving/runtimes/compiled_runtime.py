@@ -94,7 +94,8 @@ class CompiledRuntime:
             graph = await self._opened(version)
             if graph is None:
                 return None
-        self._open.move_to_end(version.id)
+        if version.id in self._open:  # one that was opened just now may not be kept yet
+            self._open.move_to_end(version.id)
         started = time.perf_counter()
         if graph.expected_ms(method, batch.n_rows) < INLINE_MS:
             body, cost_ms = graph.timed_answer(method, batch)
