@@ -23,8 +23,10 @@ from mlserve_jupyter.errors import (
     InvalidName,
     PasswordRejected,
     PermissionDenied,
+    StorageFull,
     TooManyAttempts,
     Unauthenticated,
+    Unavailable,
 )
 from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.policy import ACCOUNTS, public, requires
@@ -61,6 +63,8 @@ class RegisterResource(_AuthResource):
             PasswordRejected,
             Conflict,
             TooManyAttempts,
+            StorageFull,
+            Unavailable,
         ),
     )
     @public
@@ -90,7 +94,15 @@ class LoginResource(_AuthResource):
         summary="Sign in",
         body=Login,
         answers={200: DescribeTokens},
-        errors=(InvalidBody, Unauthenticated, PermissionDenied, PasswordRejected, TooManyAttempts),
+        errors=(
+            InvalidBody,
+            Unauthenticated,
+            PermissionDenied,
+            PasswordRejected,
+            TooManyAttempts,
+            StorageFull,
+            Unavailable,
+        ),
     )
     @public
     async def post(self) -> None:
@@ -107,7 +119,7 @@ class RefreshResource(_AuthResource):
         summary="Exchange a refresh token",
         body=Refresh,
         answers={200: DescribeTokens},
-        errors=(InvalidBody, Unauthenticated, Conflict),
+        errors=(InvalidBody, Unauthenticated, Conflict, StorageFull, Unavailable),
     )
     @public
     async def post(self) -> None:

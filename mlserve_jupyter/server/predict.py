@@ -10,6 +10,7 @@ import msgspec
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quota
+from mlserve_jupyter.api.arrow_body import ARROW_STREAM, PARQUET
 from mlserve_jupyter.api.prediction import PredictBody, Prediction
 from mlserve_jupyter.errors import (
     ArtifactCorrupt,
@@ -100,7 +101,7 @@ class PredictResource(Resource):
 
     @documented(
         summary="Predict",
-        body={JSON: PredictBody, "text/csv": str},
+        body={JSON: PredictBody, "text/csv": str, ARROW_STREAM: bytes, PARQUET: bytes},
         query=PredictQuery,
         answers={200: Prediction},
         errors=(

@@ -26,6 +26,7 @@ from mlserve_jupyter.server.openapi.schemas import split_docstring
 from mlserve_jupyter.server.policy import policy_of, public
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.server.routes import ROUTES
+from mlserve_jupyter.server.standalone.application import main
 from mlserve_jupyter.server.standalone.handler import StandaloneHandler
 from tests import toys
 from tests.live import LiveServer
@@ -193,3 +194,12 @@ def test_a_models_document_is_for_those_who_see_the_model(live_server: LiveServe
     assert httpx.get(live_server.url + "api/v1/models/x/openapi.json").status_code == 401
     missing = live_server.request("GET", "api/v1/models/nothing/openapi.json")
     assert missing.json()["code"] == "model_not_found"
+
+
+def test_the_command_line_prints_what_a_standalone_server_answers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["openapi", "--base-url=/below/", f"--data-dir={tmp_path}"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    made = make_document(ROUTES, "/below/mlserve/", StandaloneHandler.security_schemes)
+    assert printed == json.loads(json.dumps(made))

@@ -39,7 +39,7 @@ same body with a stable `code`, and a message that says what to do next. Lists t
 """
 
 SCHEMES: SecuritySchemes = (
-    ("key", SecurityScheme("apiKey", "A key, `mls_…`.", where="header", name="X-MLServe-Key")),
+    ("key", SecurityScheme("apiKey", "A key: `mls_…`", where="header", name="X-MLServe-Key")),
     ("bearer", SecurityScheme("http", "A key or an access token.", scheme="bearer")),
 )
 """Ways to show who one is, in both hosts."""
@@ -66,9 +66,9 @@ class _Method:
     @property
     def tag(self) -> str:
         """The group that readers find the route in."""
-        if self.path.startswith("/api/v1/"):
-            return self.path.split("/")[3]
-        return "health" if self.path.startswith("/health/") else "documentation"
+        if self.path in ("/openapi.json", "/docs"):
+            return "documentation"
+        return self.path.removeprefix("/api/v1").split("/")[1]
 
     def types(self) -> Iterator[WireType]:
         """Return the wire types of the bodies."""

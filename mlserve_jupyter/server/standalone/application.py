@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -51,6 +52,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
     jupyter mlserve --port 8899 --workers 4
     jupyter mlserve --database-url postgresql+psycopg2://…
     jupyter mlserve key
+    jupyter mlserve openapi
     jupyter mlserve admin create --email ann@example.org
     """
 
@@ -191,6 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             app = MLServeServer.configured(arguments[1:])
             print(read_or_make_key(app.platform_settings().data_dir))
             return 0
+        if arguments[:1] == ["openapi"]:
+            print(_openapi(MLServeServer.configured(arguments[1:]).options().base_url))
+            return 0
         if arguments[:1] == ["admin"]:
             return run_admin_command(
                 arguments[1:], lambda others: MLServeServer.configured(others).platform_settings()
@@ -203,6 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MLServeError as error:
         print(f"jupyter mlserve: {error}", file=sys.stderr)
         return 2
+
+
+def _openapi(base_url: str) -> str:
+    """Return what ``GET openapi.json`` answers, without a server."""
+    from mlserve_jupyter.server.openapi.document import make_document
+    from mlserve_jupyter.server.routes import ROUTES
+
+    return json.dumps(make_document(ROUTES, f"{base_url}mlserve/", ()), indent=2)
 
 
 def _serve(app: MLServeServer, arguments: Sequence[str]) -> int:
