@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -170,6 +171,12 @@ def wait_until_live(server: LiveServer, *, with_extension: bool = True) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nobody listens on, and that the system gives no outgoing connection."""
+    while True:
+        with socket.socket() as sock:
+            port = random.SystemRandom().randrange(12_000, 32_000)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
