@@ -189,7 +189,8 @@ def test_the_buffer_is_bounded_by_bytes_too(
 ) -> None:
     served = deploy()
     large = b'"%s"' % (b"x" * 300_000)
-    with opened_log(engine, replace(settings, log_buffer_bytes=1_000_000)) as log:
+    small = replace(settings, log_buffer_bytes=1_000_000, log_max_value_bytes=0)
+    with opened_log(engine, small) as log:
         with writing(engine):
             for number in range(5):
                 log.append(call(served, number, inputs=large))
