@@ -68,13 +68,8 @@ def run(name: str, options: Options, path: Path | None) -> bool:
     print(f"{name}: {NAMES[name]}", flush=True)
     report = Report(name, options, path)
     started = time.monotonic()
-    module = importlib.import_module(f"benchmarks.{name}")
-    if hasattr(module, "measure"):
-        module.measure(report, options)
-        report.print_figures()
-    else:  # it prints tables of its own, and judges nothing
-        sys.argv[1:] = []
-        module.main()
+    importlib.import_module(f"benchmarks.{name}").measure(report, options)
+    report.print_figures()
     print(f"{name}: {time.monotonic() - started:.0f} s\n", flush=True)
     return all(figure.verdict != "FAIL" for figure in report.figures)
 

@@ -1,14 +1,13 @@
 """Large bodies: what decoding them costs, and how long the event loop stands still meanwhile.
 
-``python -m benchmarks.bodies`` sends 1,000 rows × 30 columns as JSON, CSV, Arrow and Parquet, held
-against ``orjson.loads`` and ``model.predict`` alone in this process, in turns; then bodies of a
-million rows, while another process asks ``health/live`` again and again. Only ratios within one run
-mean anything, and on a busy machine those of the fastest tenth.
+1,000 rows × 30 columns are sent as JSON, CSV, Arrow and Parquet, held against ``orjson.loads`` and
+``model.predict`` alone in this process, in turns; then bodies of a million rows, while another
+process asks ``health/live`` again and again. Only ratios within one run mean anything, and on a
+busy machine those of the fastest tenth.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import io
 import json
@@ -31,10 +30,14 @@ from pyarrow import parquet
 from sklearn.linear_model import LogisticRegression
 
 import mlserve_jupyter
+from benchmarks.report import Options, Report, Requirement
 from tests.live import LiveServer, start_server
 
 ROOT = Path(__file__).parents[1]
 N_COLUMNS = 30
+N_ROUNDS = 100
+N_ROWS = 1_000_000
+REQUIRED = {"JSON": Requirement(1.3, at_most=True), "Arrow": Requirement(0.6, at_most=True)}
 PROBE_S = 0.002
 
 
@@ -91,8 +94,8 @@ class Caller:
         return content
 
 
-def compare(server: LiveServer, model: LogisticRegression, n_rounds: int) -> None:
-    """Print what 1,000 rows cost in each form."""
+def compare(server: LiveServer, model: LogisticRegression, n_rounds: int, report: Report) -> None:
+    """Measure what 1,000 rows cost in each form."""
     rng = np.random.default_rng(1)
     names = [f"c{i}" for i in range(N_COLUMNS)]
     caller = Caller(server, "api/v1/predict/wide")
@@ -114,33 +117,38 @@ def compare(server: LiveServer, model: LogisticRegression, n_rounds: int) -> Non
             taken_ms[name].append((time.perf_counter() - started) * 1e3)
     first = taken_ms["orjson and predict alone"]
     sizes = {form.name: len(form.content) for form in forms}
-    print(f"{'1,000 rows × 30 columns':26}{'bytes':>9}{'median ms':>11}{'':8}{'fastest tenth':>14}")
     for name, each in taken_ms.items():
-        median, fast = statistics.median(each), _fastest_tenth(each)
-        print(
-            f"{name:26}{sizes.get(name, ''):>9}{median:>11.2f}"
-            f"{median / statistics.median(first):>6.2f} ×"
-            f"{fast:>14.2f}{fast / _fastest_tenth(first):>6.2f} ×"
-        )
+        median_ms, fast_ms = statistics.median(each), _fastest_tenth(each)
+        report.measured(
+            f"1,000 × 30, {name}", bytes=sizes.get(name, 0), median_ms=median_ms,
+            fastest_tenth_ms=fast_ms,
+        )  # fmt: skip
+        if each is not first:
+            report.figure(
+                f"1,000 rows × 30 columns as {name} / orjson and predict alone, median",
+                median_ms / statistics.median(first),
+                requirement=REQUIRED.get(name),
+                note=f"fastest tenth {fast_ms / _fastest_tenth(first):.2f} ×",
+            )
 
 
 def _fastest_tenth(taken_ms: list[float]) -> float:
     return sorted(taken_ms)[len(taken_ms) // 10]
 
 
-def stall(server: LiveServer, n_rows: int) -> None:
-    """Print how long ``health/live`` waits at most while one body is answered."""
+def stall(server: LiveServer, n_rows: int, report: Report) -> None:
+    """Measure how long ``health/live`` waits at most while one body is answered."""
     frame = pd.DataFrame({"x": np.random.default_rng(2).normal(size=n_rows)})
     caller = Caller(server, "api/v1/predict/narrow")
-    print(
-        f"\n{f'{n_rows:,} rows × 1 column':28}{'bytes':>10}{'answer s':>11}{'longest wait ms':>17}"
-    )
     idle_ms, idle_s = _longest_wait_ms(server, lambda: time.sleep(2))
-    print(f"{'nothing':28}{'':>10}{idle_s:>11.2f}{idle_ms:>17.1f}")
+    report.measured("health/live, idle", bytes=0, answer_s=idle_s, longest_wait_ms=idle_ms)
     for body in bodies_of(frame):
         for _ in range(2):  # the first one may start a process
             wait_ms, took_s = _longest_wait_ms(server, lambda body=body: caller.post(body))
-            print(f"{body.name:28}{len(body.content):>10}{took_s:>11.2f}{wait_ms:>17.1f}")
+            report.measured(
+                f"health/live, {n_rows:,} rows as {body.name}", bytes=len(body.content),
+                answer_s=took_s, longest_wait_ms=wait_ms,
+            )  # fmt: skip
 
 
 def _longest_wait_ms(server: LiveServer, run: Callable[[], object]) -> tuple[float, float]:
@@ -178,12 +186,8 @@ def _probe(url: str, pipe: Connection) -> None:
             return
 
 
-def main() -> None:
-    """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    options = parser.parse_args()
+def measure(report: Report, options: Options) -> None:
+    """Measure both."""
     rng = np.random.default_rng(0)
     wide = pd.DataFrame(
         rng.normal(size=(2000, N_COLUMNS)), columns=[f"c{i}" for i in range(N_COLUMNS)]
@@ -202,9 +206,5 @@ def main() -> None:
         mlserve_jupyter.deploy(
             LogisticRegression().fit(narrow, target), name="narrow", sample=narrow
         )
-        compare(server, model, options.rounds)
-        stall(server, options.rows)
-
-
-if __name__ == "__main__":
-    main()
+        compare(server, model, 10 if options.is_quick else N_ROUNDS, report)
+        stall(server, 10_000 if options.is_quick else N_ROWS, report)
