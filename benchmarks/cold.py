@@ -8,7 +8,6 @@ where it is imported already.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,9 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import mlserve_jupyter
 from benchmarks.hosts import standalone
-from benchmarks.models import MODELS, Runtime, deploy
+from benchmarks.models import MODELS, Runtime, deploy, deploy_fitted
 from benchmarks.report import Options, Report, Requirement
 from tests.standalone.hosts import StandaloneServer
 
@@ -102,8 +100,7 @@ def _deploy(server: StandaloneServer, name: str, runtime: Runtime, *, is_small: 
     X = rng.normal(size=(3000 if is_small else 30_000, N_FEATURES))
     forest = RandomForestClassifier(120, n_jobs=2, random_state=0)
     forest.fit(X, rng.integers(0, 2, len(X))).set_params(n_jobs=None)
-    os.environ.update(MLSERVE_URL=server.url, MLSERVE_KEY=server.key)
-    mlserve_jupyter.deploy(forest, name=name, sample=X[:50], runtime=runtime)
+    deploy_fitted(server.url, server.key, name, forest, X[:50], runtime)
 
 
 def _alone(artifact: Path) -> tuple[float, float]:
