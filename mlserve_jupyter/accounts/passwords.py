@@ -22,6 +22,9 @@ MIN_CHARS = 8
 MAX_BYTES = 72
 """bcrypt reads no more; what it would not read is refused rather than cut off."""
 
+_MAX_TYPED_CHARS = 4 * MAX_BYTES
+"""Longer ones are too long in any form. Normalization takes the square of a text's length."""
+
 ROUNDS = 12
 THREADS = 2
 MAX_WAITING = 64
@@ -168,7 +171,9 @@ def is_password(password: str, hashed: str) -> bool:
 
 def _to_bytes(password: str) -> bytes:
     """Return what is hashed: keyboards write one and the same character in different ways."""
-    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
+    if len(password) <= _MAX_TYPED_CHARS:
+        password = unicodedata.normalize("NFKC", password)
+    return password.encode("utf-8", "surrogatepass")
 
 
 def _step_back() -> None:

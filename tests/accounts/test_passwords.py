@@ -81,6 +81,13 @@ def test_what_bcrypt_would_cut_off_is_refused_also_where_no_account_is_made() ->
         check_readable("\0")
 
 
+def test_row_22_a_text_that_takes_ages_to_normalize_is_no_password() -> None:
+    begun_s = time.process_time()
+    with pytest.raises(PasswordRejected, match="too long"):
+        check_readable("a" + "\u0301" * 100_000 + "\u0323" * 100_000)
+    assert time.process_time() - begun_s < 10
+
+
 async def test_a_password_matches_its_own_hash_alone() -> None:
     async with opened() as hasher:
         hashed = await hasher.hash("correct horse battery staple")

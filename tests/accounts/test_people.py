@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mlserve_jupyter.accounts.people import (
     Person,
     add_person,
     check_email,
+    comparable_email,
     find_by_email,
     find_by_id,
 )
@@ -73,6 +75,15 @@ def test_an_email_is_kept_in_the_form_in_which_two_can_be_compared(
 def test_what_is_no_email_is_refused(text: str) -> None:
     with pytest.raises(EmailRejected):
         check_email(text)
+
+
+def test_row_22_a_text_that_takes_ages_to_normalize_is_no_email() -> None:
+    text = "a@b" + "\u0301" * 100_000 + "\u0323" * 100_000
+    begun_s = time.process_time()
+    with pytest.raises(EmailRejected):
+        check_email(text)
+    assert len(comparable_email(text)) < 2000
+    assert time.process_time() - begun_s < 10
 
 
 def test_an_email_and_a_name_belong_to_one_person(engine: Engine) -> None:
