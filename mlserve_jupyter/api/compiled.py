@@ -21,6 +21,9 @@ class CompiledMethod(msgspec.Struct, frozen=True, kw_only=True):
         Of ``labels``, in their JSON form, hence ``Any``.
     has_certain
         Whether the graph says which rows must be left to the model itself.
+    is_exact
+        Whether its numbers are the model's own by the way that they are computed, also where a
+        row comes in other company.
     max_difference
         The largest difference of a number that was found, relative to the number or to 1 if that
         is more; 0.0 means equal bit for bit.
@@ -31,6 +34,7 @@ class CompiledMethod(msgspec.Struct, frozen=True, kw_only=True):
     finish: Finish
     classes: list[Any] | None = None
     has_certain: bool = False
+    is_exact: bool = False
     max_difference: float = 0.0
     n_left: int = 0
 

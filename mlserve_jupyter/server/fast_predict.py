@@ -32,7 +32,7 @@ from mlserve_jupyter.server.credentials import sole_secret
 from mlserve_jupyter.server.policy import check_scope, policy_of
 from mlserve_jupyter.server.predict import Failure, PredictResource
 from mlserve_jupyter.server.resource import BODY_TIMEOUT_S, request_id_of
-from mlserve_jupyter.serving.predict import PredictRequest
+from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
 

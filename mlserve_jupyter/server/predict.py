@@ -26,7 +26,7 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.server.documentation import JSON, documented
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
 from mlserve_jupyter.server.resource import Resource
-from mlserve_jupyter.serving.predict import PredictRequest
+from mlserve_jupyter.serving.call_record import PredictRequest
 
 
 class PredictQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,42 +5,34 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.packed import SealedBatch, sealed
-from mlserve_jupyter.errors import (
-    ArtifactCorrupt,
-    InputRejected,
-    InvalidRequest,
-    MLServeError,
-    ModelFailed,
-    NotFound,
-    WorkerOutOfMemory,
-)
+from mlserve_jupyter.errors import InvalidRequest, MLServeError, NotFound
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.call_record import CallRecord, PredictRequest
 from mlserve_jupyter.serving.decoders import (
     DecoderPool,
     is_decoded_elsewhere,
     is_read_at_speed,
 )
-from mlserve_jupyter.serving.decoding import is_json
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
-from mlserve_jupyter.serving.logged_input import inputs_as_json
 from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import Question, ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
 from mlserve_jupyter.serving.trust import check_may_run
+from mlserve_jupyter.serving.worker_errors import (
+    checked_json,
+    not_json,
+    raise_worker_error,
+    version_name,
+)
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage.users import User
 
 if TYPE_CHECKING:
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
@@ -52,107 +44,6 @@ MAX_COMPILED_ROWS = 4096
 """More rows are answered by the model itself: in its worker, large answers hold up nobody."""
 
 MAX_DECODERS = 512
-
-
-class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call.
-
-    Attributes
-    ----------
-    user
-        The platform user whose names ``model`` is looked up among.
-    principal
-        The caller as the log shows it.
-    version, method
-        None for the defaults.
-    note_version
-        Told which version answers, as soon as it is known.
-    """
-
-    request_id: str
-    principal: str
-    user: User
-    model: str
-    version: int | None
-    method: str | None
-    body: bytes
-    content_type: str
-    note_version: Callable[[int], None] = lambda _: None
-
-
-class _Head(msgspec.Struct, frozen=True):
-    """The answer's members beside the predictions."""
-
-    model: str
-    version: int
-    request_id: str
-    cached: bool
-
-
-class _HeadWithColumns(_Head, frozen=True):
-    columns: list[str]
-
-
-class _Record:
-    """What the log will say of a call, as far as it is known."""
-
-    def __init__(
-        self,
-        version: ServedVersion,
-        request: PredictRequest,
-        started: float,
-        max_value_bytes: int,
-    ) -> None:
-        self.max_value_bytes = max_value_bytes
-        self.version = version
-        self.request = request
-        self.started = started
-        self.created_at = datetime.now(timezone.utc)
-        self.method = request.method or version.method
-        self.status = "ok"
-        self.error: str | None = None
-        self.cached = False
-        self.n_rows = 0
-        self.queue_ms = self.load_ms = self.predict_ms = 0.0
-        self.outputs: bytes | None = None
-
-    def note_answer(self, answer: Answer) -> None:
-        """Take over where the answer came from and what it took."""
-        self.cached = answer.cached
-        self.queue_ms = answer.queue_ms
-        self.load_ms = answer.reply.load_ms
-        self.predict_ms = answer.reply.predict_ms
-
-    def fail(self, error: MLServeError) -> None:
-        """Take note of a failure; what the model raised goes to the log in full."""
-        self.status = error.code
-        self.error = error.traceback_text or error.message
-
-    def finished(self) -> PredictionRecord:
-        """Return the row of the log."""
-        return PredictionRecord(
-            model_id=self.version.model_id,
-            version_id=self.version.id,
-            created_at=self.created_at,
-            request_id=self.request.request_id,
-            principal=self.request.principal,
-            method=self.method,
-            status=self.status,
-            cached=self.cached,
-            n_rows=self.n_rows,
-            queue_ms=self.queue_ms,
-            load_ms=self.load_ms,
-            predict_ms=self.predict_ms,
-            total_ms=(time.perf_counter() - self.started) * 1e3,
-            inputs=inputs_as_json(
-                self.request.body,
-                self.request.content_type,
-                self.status,
-                self.max_value_bytes,
-            ),
-            outputs=self.outputs,
-            error=self.error,
-        )
 
 
 class Predictor:
@@ -215,12 +106,12 @@ class Predictor:
         answer = self.start(request)
         return answer if isinstance(answer, bytes) else await answer
 
-    def start(self, request: PredictRequest) -> bytes | Coroutine[Any, Any, bytes]:
+    def start(self, request: PredictRequest) -> bytes | Awaitable[bytes]:
         """Answer a call as :meth:`predict` does, at once where nothing has to be waited for.
 
         Returns
         -------
-        bytes or coroutine
+        bytes or awaitable
             The answer, or what gives it and must be awaited. What a task costs is more than what
             a small compiled model does.
         """
@@ -240,9 +131,9 @@ class Predictor:
 
     def _predict_with(
         self, version: ServedVersion, request: PredictRequest, started: float
-    ) -> bytes | Coroutine[Any, Any, bytes]:
+    ) -> bytes | Awaitable[bytes]:
         request.note_version(version.version)
-        record = _Record(version, request, started, self._settings.log_max_value_bytes)
+        record = CallRecord(version, request, started, self._settings.log_max_value_bytes)
         try:
             check_may_run(version, self._catalog.current, self._settings)
             record.method = _method_of(version, request.method)
@@ -253,6 +144,10 @@ class Predictor:
             question = None
             if self._results is not None:
                 question = self._results.ask(version, record.method, batch, len(request.body))
+            if self._may_compute_at_once(version, question) and self._compiled.is_crowded():
+                together = self._answer_together(record, batch, question)
+                if together is not None:
+                    return together
             answer = self._answer_at_once(version, record.method, batch, question)
             if answer is not None:
                 record.note_answer(answer)
@@ -266,7 +161,7 @@ class Predictor:
         if answer is None:
             return self._predict_in_time(record, batch, question)
         self._log.append(record.finished())
-        return _splice(record, answer.columns)
+        return record.answer(answer.columns)
 
     def _answer_at_once(
         self, version: ServedVersion, method: str, batch: Batch, question: Question | None
@@ -274,15 +169,42 @@ class Predictor:
         """Return what this process's memory or a small graph answers; None for all else."""
         if question is not None and question.answer is not None:
             return question.answer
-        if version.runtime != "onnx" or not (question is None or question.is_bypassed):
+        if not self._may_compute_at_once(version, question):
             return None
         answer = self._compiled.call_at_once(version, method, batch)
         if answer is not None and question is not None:
             question.note_computed(answer.reply.predict_ms / 1e3)
         return answer
 
+    def _may_compute_at_once(self, version: ServedVersion, question: Question | None) -> bool:
+        return version.runtime == "onnx" and (question is None or question.is_bypassed)
+
+    def _answer_together(
+        self, record: CallRecord, batch: Batch, question: Question | None
+    ) -> asyncio.Future[bytes] | None:
+        """Have a call answered with the others of this turn of the event loop, if it may be."""
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def settle(answer: Answer | None) -> None:
+            if answered.cancelled():
+                record.status = "cancelled"
+                self._log.append(record.finished())
+            elif answer is None:
+                later = asyncio.ensure_future(self._predict_in_time(record, batch, question))
+                _follow(later, answered)
+            else:
+                record.note_answer(answer)
+                record.outputs = answer.body
+                if question is not None:
+                    question.note_computed(answer.reply.predict_ms / 1e3 / answer.n_calls)
+                self._log.append(record.finished())
+                answered.set_result(record.answer(answer.columns))
+
+        is_taken = self._compiled.join(record.version, record.method, batch, settle)
+        return answered if is_taken else None
+
     async def _predict_in_time(
-        self, record: _Record, batch: Batch | None, question: Question | None
+        self, record: CallRecord, batch: Batch | None, question: Question | None
     ) -> bytes:
         version, request = record.version, record.request
         n_bytes = len(request.body)
@@ -304,7 +226,7 @@ class Predictor:
             raise
         finally:
             self._log.append(record.finished())
-        return _splice(record, answer.columns)
+        return record.answer(answer.columns)
 
     async def _answer(
         self,
@@ -360,7 +282,7 @@ class Predictor:
         if len(body) <= CHECK_INLINE_BYTES:
             return checked_json(body, version_name(version))
         if not await self._decoder_pool.is_json(body):
-            raise _not_json(version_name(version))
+            raise not_json(version_name(version))
         return body
 
     def _decoder(self, version: ServedVersion) -> InputDecoder:
@@ -385,62 +307,6 @@ def model_ref(version: ServedVersion) -> ModelRef:
     )
 
 
-def checked_json(body: bytes, name: str) -> bytes:
-    """Return a worker's body if it is JSON: what a model wrote is not trusted to be.
-
-    Raises
-    ------
-    ModelFailed
-        If it is not.
-    """
-    if not is_json(body):
-        raise _not_json(name)
-    return body
-
-
-def _not_json(name: str) -> ModelFailed:
-    return ModelFailed(f"The answer of {name} is not JSON.")
-
-
-def raise_worker_error(error: WorkerError, name: str, *, is_owner: bool) -> NoReturn:
-    """Raise what a worker reported, in the words of the error tree.
-
-    Parameters
-    ----------
-    name
-        The version in words, such as ``clf version 3``.
-    is_owner
-        Whether the caller may read what the model raised; others read that it did.
-    """
-    shown = f"{error.type}: {error.message}" if is_owner else "an error that its owner can see"
-    raised: MLServeError
-    match error.kind:
-        case "memory":
-            raised = WorkerOutOfMemory(
-                f"{name} asked for more memory than worker_memory_bytes allows. Send fewer rows "
-                "at once."
-            )
-        case "corrupt":
-            raised = ArtifactCorrupt(
-                f"The artifact of {name} on disk is not the one that was deployed. Deploy it again."
-            )
-        case "rejected" | "input":
-            raised = InputRejected(f"{name} refused this input: {shown}")
-        case "missing_module" | "load":
-            raised = ModelFailed(f"{name} cannot be loaded: {shown}")
-        case "output":
-            raised = ModelFailed(f"The answer of {name} has no JSON form: {shown}")
-        case _:
-            raised = ModelFailed(f"{name} failed on this input: {shown}")
-    raised.traceback_text = error.traceback
-    raise raised
-
-
-def version_name(version: ServedVersion) -> str:
-    """Return a version in words."""
-    return f"{version.model} version {version.version}"
-
-
 def _method_of(version: ServedVersion, wanted: str | None) -> str:
     if wanted is None:
         return version.method
@@ -453,15 +319,19 @@ def _method_of(version: ServedVersion, wanted: str | None) -> str:
     return wanted
 
 
-def _splice(record: _Record, columns: list[str] | None) -> bytes:
-    """Put the answer together around the predictions, which stay as the worker wrote them."""
-    version, outputs = record.version, record.outputs
-    assert outputs is not None
-    head: _Head
-    if columns is None:
-        head = _Head(version.model, version.version, record.request.request_id, record.cached)
-    else:
-        head = _HeadWithColumns(
-            version.model, version.version, record.request.request_id, record.cached, columns
-        )
-    return b'{"predictions":' + outputs + b"," + msgspec.json.encode(head)[1:]
+def _follow(source: asyncio.Future[bytes], target: asyncio.Future[bytes]) -> None:
+    """Give a future what another one gets, and give that one up where nobody waits any more."""
+
+    def hand_on(done: asyncio.Future[bytes]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if target.done():
+            return
+        if done.cancelled():
+            target.cancel()
+        elif error is not None:
+            target.set_exception(error)
+        else:
+            target.set_result(done.result())
+
+    source.add_done_callback(hand_on)
+    target.add_done_callback(lambda done: source.cancel() if done.cancelled() else None)

@@ -12,9 +12,9 @@ from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import EnvironmentUnusable, VerificationFailed
-from mlserve_jupyter.serving.predict import checked_json
 from mlserve_jupyter.serving.protocol import Compare, Load, ModelRef
 from mlserve_jupyter.serving.replies import Reply
+from mlserve_jupyter.serving.worker_errors import checked_json
 from mlserve_jupyter.serving.worker_process import WorkerProcess
 
 TOLERANCE = 1e-9

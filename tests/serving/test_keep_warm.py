@@ -29,7 +29,7 @@ from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.errors import WorkerDied
 from mlserve_jupyter.platform import Platform, Services
 from mlserve_jupyter.registry.catalog import ServedVersion
-from mlserve_jupyter.serving.predict import PredictRequest
+from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.tables import prediction_counts
 from tests import toys

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.protocol import Batch
 from mlserve_jupyter.serving.replies import Reply
+from mlserve_jupyter.serving.runtimes.gathering import Gathering, Settle, merged
 from mlserve_jupyter.serving.runtimes.graph_check import GraphRefused, check_graph
 from mlserve_jupyter.serving.runtimes.session import CompiledModel, missing_libraries, versions
 from mlserve_jupyter.settings import Settings
@@ -50,6 +52,7 @@ class CompiledRuntime:
         self._open: OrderedDict[str, OpenGraph] = OrderedDict()
         self._opening: dict[str, asyncio.Future[OpenGraph | None]] = {}
         self._unusable: set[str] = set()
+        self._gathering = Gathering()
         self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="mlserve-onnx")
         self._n_in_threads = 0
 
@@ -66,6 +69,35 @@ class CompiledRuntime:
     def loaded_bytes(self) -> int:
         """What the open graphs take."""
         return sum(graph.n_bytes for graph in self._open.values())
+
+    def is_crowded(self) -> bool:
+        """Take note of a call; whether calls arrive together, so that :meth:`join` pays."""
+        return self._gathering.is_crowded()
+
+    def join(self, version: ServedVersion, method: str, batch: Batch, settle: Settle) -> bool:
+        """Have a call answered with the others of this turn of the event loop.
+
+        Parameters
+        ----------
+        settle
+            Called with the answer, or with None where the model itself must give it.
+
+        Returns
+        -------
+        bool
+            False where it must be answered alone, and ``settle`` is not called.
+        """
+        graph = self._open.get(version.id)
+        if (
+            graph is None
+            or isinstance(batch, SealedBatch)
+            or not graph.may_join(method)
+            or graph.expected_ms(method, batch.n_rows) >= INLINE_MS
+        ):
+            return False
+        self._open.move_to_end(version.id)
+        self._gathering.add(graph, method, batch, settle)
+        return True
 
     def call_at_once(self, version: ServedVersion, method: str, batch: Batch) -> Answer | None:
         """Answer a call of an open graph that costs next to nothing; None for :meth:`call`."""
@@ -189,6 +221,18 @@ class OpenGraph:
         opened = batch.opened() if isinstance(batch, SealedBatch) else batch
         table = self._model.table(opened)
         return None if table is None else self._model.answer(method, table)
+
+    def may_join(self, method: str) -> bool:
+        """Whether a row is answered the same bit for bit in whatever company."""
+        return self._model.is_exact(method)
+
+    def answers(self, method: str, batches: Sequence[InputBatch]) -> list[bytes | None]:
+        """Return what :meth:`answer` does for each of the batches, from one run where possible."""
+        together = merged(batches) if len(batches) > 1 else None
+        table = None if together is None else self._model.table(together)
+        if table is None:
+            return [self.answer(method, batch) for batch in batches]
+        return self._model.answers(method, table, [batch.n_rows for batch in batches])
 
     def answer_at_once(self, method: str, batch: Batch) -> tuple[bytes | None, float]:
         """Return the answer and the milliseconds that it took; one call in some is measured.

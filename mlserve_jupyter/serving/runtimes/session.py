@@ -6,6 +6,7 @@ numpy and ONNX Runtime are imported here and nowhere above, when the first graph
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -109,15 +110,46 @@ class CompiledModel:
         rows: Array = np.ascontiguousarray(table)
         return rows
 
+    def is_exact(self, method: str) -> bool:
+        """Whether a method's answers are the model's own bits, in whatever company a row comes."""
+        found = self._record.methods.get(method)
+        return found is not None and found.is_exact and found.max_difference == 0
+
     def answer(self, method: str, table: Array) -> bytes | None:
         """Return the JSON of ``predictions``; None where the model itself must answer."""
+        return self.answers(method, table, [len(table)])[0]
+
+    def answers(self, method: str, table: Array, sizes: Sequence[int]) -> list[bytes | None]:
+        """Return what :meth:`answer` does for each of the calls whose rows lie in a table.
+
+        Parameters
+        ----------
+        table
+            Of shape ``(n_rows, n_features)``.
+        sizes
+            How many of its rows each call has, in order.
+        """
         plan = self._record.methods[method]
         values, certain = self.run(method, table)
-        if certain is not None and not certain.all():
-            return None
+        all_certain = certain is None or bool(certain.all())
+        found: list[bytes | None] = []
+        texts: list[bytes] = []
         if plan.finish == "labels":
-            texts = self._labels[method]
-            return b"[" + b",".join([texts[i] for i in values.tolist()]) + b"]"
+            labels = self._labels[method]
+            texts = [labels[i] for i in values.tolist()]
+        start = 0
+        for size in sizes:
+            part = slice(start, start + size)
+            start += size
+            if not all_certain and certain is not None and not certain[part].all():
+                found.append(None)
+            elif plan.finish == "labels":
+                found.append(b"[" + b",".join(texts[part]) + b"]")
+            else:
+                found.append(self._encoded(plan, values[part]))
+        return found
+
+    def _encoded(self, plan: CompiledMethod, values: Array) -> bytes:
         from mlserve_jupyter.artifacts.outputs import encode_output
 
         return encode_output(self.finished(plan, values))

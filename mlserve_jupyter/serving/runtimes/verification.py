@@ -118,7 +118,10 @@ def _verify(
     planned = CompiledRecord(
         methods={
             method.name: CompiledMethod(
-                finish=method.finish, classes=method.classes, has_certain=method.has_certain
+                finish=method.finish,
+                classes=method.classes,
+                has_certain=method.has_certain,
+                is_exact=method.is_exact,
             )
             for method in reply.methods
         },
