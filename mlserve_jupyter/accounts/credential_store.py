@@ -133,8 +133,8 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
             api_keys.c.sha256,
             api_keys.c.scopes,
             api_keys.c.model_ids,
-            sa.func.coalesce(api_keys.c.rate_limit, users.c.rate_limit).label("rate_limit"),
-            api_keys.c.rate_limit.is_not(None).label("has_own_limit"),
+            api_keys.c.rate_limit,
+            users.c.rate_limit.label("user_limit"),
             api_keys.c.expires_at,
             users.c.id.label("user_id"),
             users.c.name,
@@ -152,6 +152,7 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
     if expires_at_s <= datetime.now(timezone.utc).timestamp():
         return Finding(epoch)
     scopes = msgspec.json.decode(row.scopes, type=_Scopes)
+    has_own_limit = row.rate_limit is not None
     principal = Principal(
         row.name,
         "key",
@@ -161,9 +162,11 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
         scopes=scopes,
         model_ids=None if row.model_ids is None else msgspec.json.decode(row.model_ids, type=_Ids),
         credential_id=row.id,
-        rate_limit=row.rate_limit,
-        # Keys without a limit of their own share their user's: more keys are not more requests.
-        quota_id=f"key {row.id}" if row.has_own_limit else "",
+        rate_limit=row.rate_limit if has_own_limit else row.user_limit,
+        # More keys are not more requests: those without a limit of their own share their user's,
+        # and those with one count there as well, unless they are an administrator's.
+        quota_id=f"key {row.id}" if has_own_limit else "",
+        user_limit=row.user_limit if has_own_limit and row.role != "admin" else 0,
     )
     return Finding(epoch, principal, expires_at_s)
 

@@ -39,6 +39,9 @@ class Principal:
         Requests a minute; 0 for no limit, None for what the settings say.
     quota_id
         Whose requests are counted with the caller's: empty for the user's.
+    user_limit
+        What all requests of the user are held to besides, where ``quota_id`` is another's: as
+        ``rate_limit``.
     """
 
     user: str
@@ -50,6 +53,7 @@ class Principal:
     credential_id: str = ""
     rate_limit: int | None = 0
     quota_id: str = ""
+    user_limit: int | None = 0
 
     def __str__(self) -> str:
         """Show the caller as the prediction log does."""

@@ -95,12 +95,28 @@ class Quotas:
 
     def take(self, principal: Principal) -> Quota:
         """Count a request of a caller; whether it is one too many is in the answer."""
-        limit = principal.rate_limit
+        if not principal.quota_id:
+            return self._take(principal.user, principal.rate_limit)
+        quota = self._take(principal.quota_id, principal.rate_limit)
+        if quota.is_exceeded or principal.user_limit == 0:
+            return quota
+        of_user = self._take(principal.user, principal.user_limit)
+        if quota is UNLIMITED or of_user.is_exceeded:
+            return of_user
+        return quota if of_user is UNLIMITED else min(quota, of_user, key=_remaining)
+
+    def close(self) -> None:
+        """Ask Redis no more."""
+        for _, lease in self._windows.values():
+            if lease is not None:
+                lease.close()
+
+    def _take(self, key: str, limit: int | None) -> Quota:
+        """Count a request where ``key`` is counted; None for the default limit."""
         if limit is None:
             limit = self.default_limit
         if not limit:
             return UNLIMITED
-        key = principal.quota_id or principal.user
         now_s = time.time()
         window = self._windows.get(key)
         if window is None or window[0] <= now_s:
@@ -118,12 +134,6 @@ class Quotas:
             remaining = min(remaining, lease.remaining(limit))
         return Quota(limit, remaining, reset_s)
 
-    def close(self) -> None:
-        """Ask Redis no more."""
-        for _, lease in self._windows.values():
-            if lease is not None:
-                lease.close()
-
     def _begin(self, key: str, now_s: float) -> tuple[int, Lease | None]:
         offset_s = zlib.crc32(key.encode()) % WINDOW_S
         number = int(now_s + offset_s) // WINDOW_S
@@ -135,6 +145,10 @@ class Quotas:
             self._windows = {k: w for k, w in self._windows.items() if w[0] > now_s}
         self._windows[key] = window
         return window
+
+
+def _remaining(quota: Quota) -> int:
+    return quota.remaining
 
 
 def _retry_s(lease: Lease | None, is_used_up: bool, reset_s: int) -> int:

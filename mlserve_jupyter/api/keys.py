@@ -30,7 +30,8 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     expires_in_s
         Seconds from now; null for never.
     rate_limit
-        Requests a minute; null for its owner's limit. 0, for none, takes an administrator.
+        Requests a minute, within its owner's limit; null for that limit alone. 0, for none, takes
+        an administrator.
     """
 
     name: Name

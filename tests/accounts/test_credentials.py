@@ -99,6 +99,20 @@ async def test_a_key_proves_its_user_with_what_it_was_made_for(engine: Engine, u
     assert principal.credential_id == made.id
 
 
+async def test_a_keys_own_limit_stands_alone_for_administrators_only(
+    engine: Engine, user: User
+) -> None:
+    ben = ensure_user(engine, "ben", "user")
+    async with started(engine) as credentials:
+        own = [
+            await credentials.authenticate(make(engine, each, "own", rate_limit=7)[0])
+            for each in (user, ben)
+        ]
+        shared = await credentials.authenticate(make(engine, ben, "shared")[0])
+    assert [(each.rate_limit, each.user_limit) for each in own] == [(7, 0), (7, None)]
+    assert (shared.rate_limit, shared.user_limit, shared.quota_id) == (None, 0, "")
+
+
 async def test_a_known_key_costs_no_query_and_an_unknown_one_costs_one(
     engine: Engine, user: User, count_queries: Callable[[], int]
 ) -> None:

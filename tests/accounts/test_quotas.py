@@ -83,6 +83,20 @@ def test_more_keys_are_not_more_requests() -> None:
     assert n_admitted(quotas, own_limit, 5) == 2, "a key with its own limit has its own count"
 
 
+def test_a_keys_own_limit_is_no_way_round_its_users() -> None:
+    quotas = Quotas(4, OwnCounters())
+    generous = [
+        replace(ADA, rate_limit=10**9, quota_id=f"key {n}", user_limit=None) for n in range(3)
+    ]
+    assert sum(n_admitted(quotas, key, 5) for key in generous) == 4
+    refused = quotas.take(generous[0])
+    assert (refused.is_exceeded, refused.limit) == (True, 4)
+    other = replace(ADA, user="ben", rate_limit=2, quota_id="key 9", user_limit=None)
+    assert [quotas.take(other).remaining for _ in range(2)] == [1, 0]
+    assert quotas.take(other).is_exceeded
+    assert n_admitted(quotas, replace(ADA, user="ben"), 5) == 2, "what the key used is the user's"
+
+
 def test_processes_of_one_server_keep_to_one_limit() -> None:
     memory = SharedMemory(3)
     processes = [Quotas(10, SharedCounters(memory, index)) for index in range(3)]
