@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,10 @@ class WorkerPool:
     def environment(self, interpreter: str) -> Environment:
         """Return the environment of an interpreter; nothing is started yet."""
         found = self._environments.get(interpreter)
+        if found is None:
+            # One folder has any number of paths; each must not be a process of its own.
+            interpreter = _plain(interpreter)
+            found = self._environments.get(interpreter)
         if found is None:
             digest = hashlib.sha256(interpreter.encode()).hexdigest()[:12]
             log_path = self._log_dir / f"{digest}.log"
@@ -100,6 +105,15 @@ class WorkerPool:
             for environment in self._environments.values():
                 if environment.idle_s() > self._settings.worker_idle_s:
                     await environment.aclose()
+
+
+def _plain(interpreter: str) -> str:
+    """Return a path without detours, if it leads to the same folder."""
+    plain = os.path.normpath(interpreter)
+    with contextlib.suppress(OSError):
+        if os.path.samefile(os.path.dirname(plain), os.path.dirname(interpreter)):
+            return plain
+    return interpreter
 
 
 class Environment:

@@ -71,6 +71,23 @@ async def wait_until_dead(pid: int) -> None:
     raise AssertionError(f"Process {pid} lives on.")
 
 
+async def test_row_18_the_paths_of_one_interpreter_are_one_environment(
+    settings: Settings, tmp_path: Path
+) -> None:
+    bin_folder, name = os.path.split(sys.executable)
+    (tmp_path / "link").symlink_to(bin_folder)
+    pool = WorkerPool(settings, tmp_path / "log")
+    own = pool.environment(sys.executable)
+    for detour in ("/./", "//", f"/../{os.path.basename(bin_folder)}/"):
+        assert pool.environment(bin_folder + detour + name) is own
+    assert pool.environments() == [own]
+    # Where it is a link that a path climbs out of, it leads elsewhere without its detour.
+    climbing = f"{tmp_path}/link/../{os.path.basename(bin_folder)}/{name}"
+    assert pool.environment(climbing) is not own
+    assert pool.environments()[1].interpreter == climbing
+    await pool.aclose()
+
+
 async def test_a_worker_answers_what_the_model_computes(
     environment: Environment, tmp_path: Path
 ) -> None:
