@@ -61,7 +61,8 @@ async def _measure(report: Report, options: Options, folder: Path) -> None:
     platform.credentials.accept(record, Principal("owner", "host", role="admin"))
     port = free_port()
     names = HostNames("127.0.0.1", ())
-    server = HTTPServer(make_application(platform, "/", names, AccessLog("off"), _measure_nothing))
+    application, _ = make_application(platform, "/", names, AccessLog("off"), _measure_nothing)
+    server = HTTPServer(application)
     server.listen(port, "127.0.0.1")
     url = f"http://127.0.0.1:{port}/mlserve/"
     try:

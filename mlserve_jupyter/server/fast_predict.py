@@ -9,9 +9,10 @@ handler, so that a caller cannot tell the two ways apart.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
@@ -25,7 +26,7 @@ from tornado.web import Application
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quota
-from mlserve_jupyter.errors import PermissionDenied
+from mlserve_jupyter.errors import MLServeError, PermissionDenied
 from mlserve_jupyter.platform import Platform, Services
 from mlserve_jupyter.server.client_address import client_address
 from mlserve_jupyter.server.credentials import sole_secret
@@ -88,30 +89,31 @@ class FastPredict(Router):
         if not self.application.transforms:
             self.application.default_router.rules.insert(0, Rule(AnyMatches(), self))
 
-    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> FastCall | None:
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> StreamedCall | None:
         """Return what answers a request the short way; None for the route table."""
-        if request.method != "POST" or not request.path.startswith(self._prefix):
+        if request.method != "POST" or not self.is_plain(request):
             return None
-        services = self.platform.open_services
-        if services is None or self.platform.is_draining or not self._is_plain(request):
-            return None
-        found = self._admit(request, services)
-        if found is None:
-            return None
-        return FastCall(self, services, request, request.path[len(self._prefix) :], *found)
+        admitted = self.admit(sole_secret(request.headers))
+        return None if admitted is None else StreamedCall(self, admitted, request)
 
-    def head(self, request: HTTPServerRequest) -> AnswerHead:
-        """Return the head of all answers."""
+    def head(self, call: FastCall) -> AnswerHead:
+        """Return the head of all answers; the first one is found out by way of a call."""
         settings = self.platform.settings
         if self._head is None or self._head_settings is not settings:
-            self._head = AnswerHead(self.handler(self.application, request))
+            self._head = AnswerHead(self.handler(self.application, call.request))
             self._head_settings = settings
         return self._head
 
-    def _is_plain(self, request: HTTPServerRequest) -> bool:
-        """Whether there is nothing about a request that needs more than a look."""
+    def model_of(self, path: str) -> str:
+        """Return the model that a plain request's path names."""
+        return path[len(self._prefix) :]
+
+    def is_plain(self, request: HTTPServerRequest) -> bool:
+        """Whether a POST is a prediction that needs no more than a look."""
+        if not request.path.startswith(self._prefix):
+            return False
         headers = request.headers
-        model = request.path[len(self._prefix) :]
+        model = self.model_of(request.path)
         length = headers.get("Content-Length", "")
         return (
             request.version == "HTTP/1.1"
@@ -128,14 +130,14 @@ class FastPredict(Router):
             and self._allows_host(request)
         )
 
-    def _admit(
-        self, request: HTTPServerRequest, services: Services
-    ) -> tuple[Principal, User, Quota] | None:
+    def admit(self, secret: str | None) -> Admitted | None:
         """Return who calls, if memory knows and lets the caller in; else the ordinary handler asks.
 
         A request that is one too many is not counted, and so is refused there, too.
         """
-        secret = sole_secret(request.headers)
+        services = self.platform.open_services
+        if services is None or self.platform.is_draining:
+            return None
         principal = None if secret is None else self.platform.known(secret)
         if principal is None:
             return None
@@ -147,11 +149,35 @@ class FastPredict(Router):
         if user is None:
             return None
         quota = self.platform.quotas.take(principal)
-        return None if quota.is_exceeded else (principal, user, quota)
+        return None if quota.is_exceeded else Admitted(services, principal, user, quota)
+
+    def knows(self, secret: str) -> bool:
+        """Whether memory knows a credential, and its user."""
+        services, principal = self.platform.open_services, self.platform.known(secret)
+        return (
+            services is not None
+            and principal is not None
+            and services.known_user(principal) is not None
+        )
+
+    async def learn(self, secret: str) -> None:
+        """Have memory know a credential, if it is good; who refuses it is the ordinary handler."""
+        with contextlib.suppress(MLServeError):
+            services = await self.platform.services()
+            await services.user(await self.platform.authenticate(secret))
 
 
-class FastCall(HTTPMessageDelegate):
-    """One request on the short way.
+class Admitted(NamedTuple):
+    """Who calls, and what is left of the quota."""
+
+    services: Services
+    principal: Principal
+    user: User
+    quota: Quota
+
+
+class FastCall:
+    """One request on the short way; who holds the connection says how it is answered.
 
     Attributes
     ----------
@@ -159,49 +185,20 @@ class FastCall(HTTPMessageDelegate):
         As the ordinary handler has them, for the logs.
     """
 
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_door",
-        "_model",
-        "_quota",
-        "_services",
-        "_task",
-        "_timer",
-        "_user",
-        "answering_version",
-        "is_caller_gone",
-        "n_bytes_written",
-        "principal",
-        "request",
-        "request_id",
-    )
-
-    def __init__(
-        self,
-        door: FastPredict,
-        services: Services,
-        request: HTTPServerRequest,
-        model: str,
-        principal: Principal,
-        user: User,
-        quota: Quota,
-    ) -> None:
-        self.request = request
-        self.request_id = request_id_of(request)
-        self.principal = principal
+    def __init__(self, door: FastPredict, admitted: Admitted, request_id: str) -> None:
+        self.request_id = request_id
+        self.principal = admitted.principal
         self.answering_version: int | None = None
         self.n_bytes_written = 0
         self.is_caller_gone = False
         self._door = door
-        self._services = services
-        self._model = model
-        self._user = user
-        self._quota = quota
-        self._connection = cast(HTTP1Connection, request.connection)
-        self._body = b""
+        self._admitted = admitted
         self._task: asyncio.Future[bytes] | None = None
-        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT_S, self._give_up)
+
+    @property
+    def request(self) -> HTTPServerRequest:
+        """The request, as the logs and the ordinary handler see it."""
+        raise NotImplementedError
 
     @property
     def client_address(self) -> str:
@@ -212,52 +209,44 @@ class FastCall(HTTPMessageDelegate):
         """Return the status of the answer; errors are the ordinary handler's."""
         return 200
 
-    def data_received(self, chunk: bytes) -> None:
-        """Collect the body, whose length was announced and is small."""
-        self._body = self._body + chunk if self._body else chunk
+    def send(self, answer: bytes) -> None:
+        """Send a whole answer, head and all, and go on to the next request."""
+        raise NotImplementedError
 
-    def finish(self) -> None:
-        """Answer: the request is here in whole."""
-        self._timer.cancel()
+    def begin(self, model: str, body: bytes, content_type: str) -> bool:
+        """Answer a request that is here in whole; whether that was done at once."""
         request = PredictRequest(
             request_id=self.request_id,
             principal=str(self.principal),
-            user=self._user,
-            model=self._model,
+            user=self._admitted.user,
+            model=model,
             version=None,
             method=None,
-            body=self._body,
-            content_type=self.request.headers.get("Content-Type", ""),
+            body=body,
+            content_type=content_type,
             note_version=self._note_version,
         )
         try:
-            answer = self._services.predictor.start(request)
+            answer = self._admitted.services.predictor.start(request)
         except Exception as error:
             # Whatever it is, the ordinary handler knows what to answer, and what to log.
             self._fail(error)
-            return
+            return True
         if isinstance(answer, bytes):
             self._answer(answer)
-            return
+            return True
         self._task = asyncio.ensure_future(answer)
         self._task.add_done_callback(self._done)
-        self._connection.set_close_callback(self._caller_has_gone)
+        return False
 
-    def on_connection_close(self) -> None:
-        """Forget a request that was cut off before its end."""
-        self._timer.cancel()
-
-    def _give_up(self) -> None:
-        self._connection.stream.close()
-
-    def _note_version(self, version: int) -> None:
-        self.answering_version = version
-
-    def _caller_has_gone(self) -> None:
-        """Give the call up, so that it does not reach the model any more."""
+    def give_up(self) -> None:
+        """Take note that the caller has gone, so that the call does not reach the model."""
         self.is_caller_gone = True
         if self._task is not None:
             self._task.cancel()
+
+    def _note_version(self, version: int) -> None:
+        self.answering_version = version
 
     def _done(self, task: asyncio.Future[bytes]) -> None:
         if task.cancelled():
@@ -268,19 +257,19 @@ class FastCall(HTTPMessageDelegate):
             self._answer(task.result())
 
     def _answer(self, body: bytes) -> None:
-        fields = self._quota.headers()
-        if self._door.platform.is_draining:
+        door = self._door
+        fields = self._admitted.quota.headers()
+        if door.platform.is_draining:
             fields = (*fields, ("Connection", "close"))
-        head = self._door.head(self.request).of(self.request_id, len(body), fields)
-        self._connection.set_close_callback(None)
-        self._connection.write(head + body)
-        self._connection.finish()
         self.n_bytes_written = len(body)
-        self._door.note(self)
+        self.send(door.head(self).of(self.request_id, len(body), fields) + body)
+        door.platform.requests.note(door.handler.route, "POST", 200)
+        door.note(self)
 
     def _fail(self, error: BaseException) -> None:
+        admitted = self._admitted
         failure = Failure(
-            error, self.request_id, self.principal, self._quota, self.answering_version
+            error, self.request_id, self.principal, admitted.quota, self.answering_version
         )
         door, request = self._door, self.request
         ordinary = door.application.get_handler_delegate(
@@ -289,6 +278,46 @@ class FastCall(HTTPMessageDelegate):
         ordinary.headers_received(
             RequestStartLine("POST", request.uri or "", request.version), request.headers
         )
+
+
+class StreamedCall(FastCall, HTTPMessageDelegate):
+    """A request on one of tornado's connections."""
+
+    def __init__(self, door: FastPredict, admitted: Admitted, request: HTTPServerRequest) -> None:
+        super().__init__(door, admitted, request_id_of(request.headers))
+        self._request = request
+        self._connection = cast(HTTP1Connection, request.connection)
+        self._body = b""
+        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT_S, self._cut)
+
+    @property
+    def request(self) -> HTTPServerRequest:
+        """The request, as tornado has made it."""
+        return self._request
+
+    def data_received(self, chunk: bytes) -> None:
+        """Collect the body, whose length was announced and is small."""
+        self._body = self._body + chunk if self._body else chunk
+
+    def finish(self) -> None:
+        """Answer: the request is here in whole."""
+        self._timer.cancel()
+        model = self._door.model_of(self._request.path)
+        if not self.begin(model, self._body, self._request.headers.get("Content-Type", "")):
+            self._connection.set_close_callback(self.give_up)
+
+    def on_connection_close(self) -> None:
+        """Forget a request that was cut off before its end."""
+        self._timer.cancel()
+
+    def send(self, answer: bytes) -> None:
+        """Write a whole answer."""
+        self._connection.set_close_callback(None)
+        self._connection.write(answer)
+        self._connection.finish()
+
+    def _cut(self) -> None:
+        self._connection.stream.close()
 
 
 class AnswerHead:

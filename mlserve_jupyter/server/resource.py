@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import msgspec
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
@@ -71,9 +71,9 @@ SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
 
 
-def request_id_of(request: HTTPServerRequest) -> str:
+def request_id_of(headers: HTTPHeaders) -> str:
     """Return the id that the caller wants, or a new one: 32 random hexadecimal digits."""
-    wanted = request.headers.get("X-Request-Id")
+    wanted = headers.get("X-Request-Id")
     if wanted is not None and _REQUEST_ID.fullmatch(wanted):
         return wanted
     return os.urandom(16).hex()
@@ -173,7 +173,7 @@ class Resource(QueryArguments, _Host):
     def initialize(self) -> None:
         """Give the request its id; some are refused before :meth:`prepare`."""
         super().initialize()
-        self.request_id = request_id_of(self.request)
+        self.request_id = request_id_of(self.request.headers)
 
     async def prepare(self) -> None:
         """Admit the request, or refuse it before its body is read.
@@ -268,7 +268,7 @@ class Resource(QueryArguments, _Host):
     def _bound_body(self) -> None:
         connection = cast(HTTP1Connection, self.request.connection)
         limit = self.max_body_bytes
-        connection.set_max_body_size(2 * limit)
+        connection.set_max_body_size(max(2 * limit, _READ_IF_REFUSED_BYTES))
         connection.set_body_timeout(self.body_timeout_s)
         length = self.request.headers.get("Content-Length", "0")
         if not re.fullmatch(r"[0-9]+", length, re.ASCII):
@@ -283,7 +283,7 @@ class Resource(QueryArguments, _Host):
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Collect the body within its bounds."""
-        if self._finished:
+        if self._finished or self._refusal is not None:
             return None
         if len(self._body) + len(chunk) > self.max_body_bytes:
             self._body.clear()

@@ -269,7 +269,9 @@ async def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         return {}
 
     server = HTTPServer(
-        make_application(platform, "/", HostNames("127.0.0.1", ()), AccessLog("off"), measure_all)
+        make_application(platform, "/", HostNames("127.0.0.1", ()), AccessLog("off"), measure_all)[
+            0
+        ]
     )
     server.listen(port, "127.0.0.1")
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)

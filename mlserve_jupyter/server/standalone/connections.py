@@ -19,7 +19,9 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
+
+from mlserve_jupyter.server.standalone.plain_connections import PlainConnections
 
 LOOK_EVERY_S = 0.02
 ACCEPT_REST_S = 1.0
@@ -37,6 +39,37 @@ class DrainingServer(HTTPServer):
         super().initialize(*args, **kwargs)
         self._is_busy: dict[HTTP1ServerConnection, bool] = {}
         self._listening: list[socket.socket] = []
+        self._plain: PlainConnections | None = None
+        self._beginning: set[asyncio.Future[None]] = set()
+
+    def answer_plainly(self, plain: PlainConnections) -> None:
+        """Have connections without TLS begin there; call before :meth:`add_sockets`."""
+        self._plain = plain
+
+    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        if self._plain is None or self.ssl_options is not None:
+            super()._handle_connection(connection, address)
+            return
+        task = asyncio.ensure_future(self._plain.take(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    def take_over(self, connection: socket.socket, waiting: bytes) -> None:
+        """Serve a connection that was a plain one, with what has come through it already."""
+        connection.setblocking(False)
+        stream = IOStream(
+            connection,
+            max_buffer_size=self.max_buffer_size,
+            read_chunk_size=self.read_chunk_size,
+        )
+        stream._read_buffer += waiting
+        stream._read_buffer_size += len(waiting)
+        try:
+            address = connection.getpeername()
+        except OSError:  # the client has gone
+            stream.close()
+            return
+        self.handle_stream(stream, address)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""
@@ -64,7 +97,8 @@ class DrainingServer(HTTPServer):
     @property
     def n_busy(self) -> int:
         """Requests that are being received, computed or answered."""
-        return sum(self._is_busy.values())
+        n_plain = self._plain.n_busy if self._plain is not None else 0
+        return sum(self._is_busy.values()) + n_plain
 
     def announce_end(self) -> None:
         """Answer every request from now on with ``Connection: close``."""
@@ -81,15 +115,26 @@ class DrainingServer(HTTPServer):
         self.announce_end()
         await self._stop_accepting()
         started_s = time.monotonic()
-        while self._is_busy and time.monotonic() - started_s < timeout_s:
+        while self._are_any_open() and time.monotonic() - started_s < timeout_s:
             waits_for_headers = time.monotonic() - started_s < REST_OF_HEADERS_S
+            for plain in list(self._plain.open) if self._plain is not None else ():
+                if not plain.is_busy and not (waits_for_headers and plain.has_bytes()):
+                    plain.close()
             for connection, is_busy in list(self._is_busy.items()):
                 if not is_busy and not (waits_for_headers and _has_bytes(connection)):
                     await _close(connection)
             await asyncio.sleep(LOOK_EVERY_S)
         n_cut = self.n_busy
+        if self._plain is not None:
+            self._plain.end()
+            for plain in list(self._plain.open):
+                plain.close()
         await self.close_all_connections()
         return n_cut
+
+    def _are_any_open(self) -> bool:
+        n_plain = len(self._plain.open) if self._plain is not None else 0
+        return bool(self._is_busy or self._beginning or n_plain)
 
     async def _stop_accepting(self) -> None:
         # A connection that the operating system has accepted would be reset with its socket, so

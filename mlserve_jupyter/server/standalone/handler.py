@@ -82,8 +82,8 @@ def make_application(
     host_names: HostNames,
     access_log: AccessLog,
     measure_all: MeasureAll,
-) -> Application:
-    """Return the platform's routes, and nothing else, as an application."""
+) -> tuple[Application, FastPredict]:
+    """Return the platform's routes, and nothing else, as an application; and its short way."""
     handlers = handlers_for(StandaloneHandler)
     _, not_found = handlers[-1]
     application = Application(
@@ -94,10 +94,11 @@ def make_application(
         mlserve_host_names=host_names,
         mlserve_measure_all=measure_all,
     )
-    FastPredict(
+    door = FastPredict(
         application,
         predict_handler(handlers),
         allows_host=lambda request: host_names.allows(request.host),
         note=access_log.note,
-    ).install()
-    return application
+    )
+    door.install()
+    return application, door

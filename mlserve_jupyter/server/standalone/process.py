@@ -23,6 +23,7 @@ from mlserve_jupyter.server.standalone.connections import DrainingServer
 from mlserve_jupyter.server.standalone.handler import make_application
 from mlserve_jupyter.server.standalone.hosts import HostNames
 from mlserve_jupyter.server.standalone.options import HostOptions, load_certificate
+from mlserve_jupyter.server.standalone.plain_connections import PlainConnections
 from mlserve_jupyter.server.standalone.siblings import Member
 from mlserve_jupyter.serving.measurement import Measurement, Measurements
 
@@ -110,6 +111,7 @@ class ServerProcess:
         self._hurry = asyncio.Event()
         self._tls: ssl.SSLContext | None = orders.options.tls()
         self._host_names = HostNames(orders.options.ip, orders.options.allowed_hosts)
+        self._plain: PlainConnections | None = None
         self._accept(orders.key)
 
     async def serve(self, listening: list[socket.socket], parent: socket.socket) -> int:
@@ -119,17 +121,20 @@ class ServerProcess:
         loop.add_signal_handler(signal.SIGINT, self.leave_at_once)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent's business
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        application, door = make_application(
+            self._platform,
+            self._options.base_url,
+            self._host_names,
+            self._access_log,
+            self._measure_all,
+        )
         server = DrainingServer(
-            make_application(
-                self._platform,
-                self._options.base_url,
-                self._host_names,
-                self._access_log,
-                self._measure_all,
-            ),
+            application,
             ssl_options=self._tls,
             idle_connection_timeout=self._options.keep_alive_s,
         )
+        self._plain = PlainConnections(door, server.take_over, self._options.keep_alive_s)
+        server.answer_plainly(self._plain)
         if self._member is not None:
             self._member.siblings.listen(self._measure)
         server.add_sockets(listening)
@@ -212,6 +217,8 @@ class ServerProcess:
             return
         self._options = options
         self._host_names.allow(options.allowed_hosts)
+        if self._plain is not None:
+            self._plain.forget()
         self._platform.apply(options.settings)
         self._platform.credentials.forget_own()
         self._accept(orders.key)
