@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
@@ -74,7 +74,8 @@ class QueryArguments(_Host):
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"The query arguments do not fit: {error}.") from None
         for name, text in given.items():  # msgspec would take seconds since 1970 for a time
-            if isinstance(getattr(query, name), datetime) and ":" not in text:
+            time = getattr(query, name)
+            if isinstance(time, datetime) and (":" not in text or not _is_in_range(time)):
                 raise InvalidRequest(f"'{name}' must be a time, not {text[:40]!r}.")
         return query
 
@@ -82,3 +83,12 @@ class QueryArguments(_Host):
     def page_limit(self) -> int:
         """How many items the caller wants on a page."""
         return min(self.integer_argument("limit", 50) or 50, MAX_PAGE)
+
+
+def _is_in_range(time: datetime) -> bool:
+    """Whether a time is one in UTC, too: what has an offset may lie before the year 1 there."""
+    try:
+        time.astimezone(timezone.utc)
+    except OverflowError:
+        return False
+    return True

@@ -22,7 +22,13 @@ from sqlalchemy.exc import OperationalError as SQLAlchemyOperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from mlserve_jupyter.errors import MLServeError, SettingsInvalid, StorageFull, StorageUnavailable
+from mlserve_jupyter.errors import (
+    InvalidRequest,
+    MLServeError,
+    SettingsInvalid,
+    StorageFull,
+    StorageUnavailable,
+)
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.folders import make_private_folder
 
@@ -31,6 +37,7 @@ BUSY_TIMEOUT_S = 10.0
 
 _NEARLY_FULL_BYTES = 2**20
 _POSTGRES_DISK_FULL = "53100"
+_POSTGRES_NUL_IN_JSON = "22P05"
 _POSTGRES_TRANSIENT = ("08", "40", "53", "55", "57", "58")
 _SQLITE_UNAVAILABLE = (
     "attempt to write a readonly database",
@@ -120,7 +127,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def translated_errors(engine: Engine) -> Iterator[None]:
     """Turn the driver's "full", "locked" and "gone" into this package's errors.
 
-    All others, such as a violated constraint, pass unchanged.
+    So is a text that PostgreSQL cannot keep. All others, such as a violated constraint, pass.
     """
     try:
         yield
@@ -128,6 +135,10 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         raise StorageUnavailable(
             f"All connections to the database {shown_url(engine.url)} are in use; try again.",
         ) from error
+    except ValueError as error:  # psycopg2's, before it sends anything
+        if "NUL" not in str(error):
+            raise
+        raise _no_text() from error
     except DBAPIError as error:
         translated = _translate(engine, error)
         if translated is None:
@@ -315,10 +326,18 @@ def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:
     code: Any = getattr(error.orig, "pgcode", None)
     if code == _POSTGRES_DISK_FULL:
         return _no_space(engine)
+    if code == _POSTGRES_NUL_IN_JSON:
+        return _no_text()
     if isinstance(code, str):
         return unavailable if code.startswith(_POSTGRES_TRANSIENT) else None
     gone = isinstance(error, (SQLAlchemyOperationalError, InterfaceError))
     return unavailable if gone or error.connection_invalidated else None
+
+
+def _no_text() -> InvalidRequest:
+    return InvalidRequest(
+        "A text holds the character NUL, which the database cannot keep: leave it out."
+    )
 
 
 def _no_space(engine: Engine) -> StorageFull:

@@ -13,14 +13,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.accounts import credentials as module
+from mlserve_jupyter.accounts.administration import list_users
 from mlserve_jupyter.accounts.api_keys import create_key, list_keys, revoke_key
 from mlserve_jupyter.accounts.audit import Origin
 from mlserve_jupyter.accounts.credential_store import CredentialStore
 from mlserve_jupyter.accounts.credentials import Credentials
 from mlserve_jupyter.accounts.owners import ensure_user
+from mlserve_jupyter.accounts.people import find_by_email
 from mlserve_jupyter.api.keys import CreateKey
-from mlserve_jupyter.errors import Conflict, StorageUnavailable, Unauthenticated
+from mlserve_jupyter.errors import Conflict, InvalidRequest, StorageUnavailable, Unauthenticated
 from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.paging import encode_cursor
 from mlserve_jupyter.storage.tables import api_keys
 from mlserve_jupyter.storage.users import User
 from tests.storage.databases import opened, settings_in
@@ -62,6 +65,17 @@ def started(engine: Engine) -> Credentials:
     credentials = Credentials(open_database)
     credentials.start(CredentialStore(engine))
     return credentials
+
+
+async def test_row_23_what_holds_a_nul_is_refused_by_name(engine: Engine, user: User) -> None:
+    with pytest.raises(InvalidRequest, match="NUL"):
+        find_by_email(engine, "ann\0@example.org")
+    cursor = encode_cursor(("\0",))
+    with pytest.raises(InvalidRequest, match="NUL"):
+        list_users(engine, 10, cursor)
+    as_json = sa.text("SELECT CAST(:text AS jsonb)").bindparams(text='"\\u0000"')
+    with pytest.raises(InvalidRequest, match="NUL"), reading(engine) as connection:
+        connection.execute(as_json)
 
 
 async def test_a_key_is_made_verified_listed_used_and_revoked(engine: Engine, user: User) -> None:
