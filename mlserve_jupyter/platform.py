@@ -312,9 +312,11 @@ class Services:
         """
         found = self._users.get(principal)
         if found is None:
-            from mlserve_jupyter.accounts.owners import user_of
+            from mlserve_jupyter.accounts.owners import find_user_of, user_of
 
-            found = await self.write(user_of, self.engine, principal, self.owner)
+            found = await asyncio.to_thread(find_user_of, self.engine, principal, self.owner)
+            if found is None:
+                found = await self.write(user_of, self.engine, principal, self.owner)
             if len(self._users) >= MAX_USERS_KNOWN:
                 self._users.clear()
             self._users[principal] = found

@@ -18,6 +18,27 @@ from mlserve_jupyter.storage.tables import users
 from mlserve_jupyter.storage.users import Role, User
 
 
+def find_user_of(engine: Engine, principal: Principal, owner: str) -> User | None:
+    """Return the user that a caller is, as :func:`user_of` does; None where one is to be made.
+
+    It only reads, and so waits for no writer.
+
+    Raises
+    ------
+    PermissionDenied
+        The user is disabled, or somebody else has registered under the name.
+    StorageUnavailable
+        The database does not answer.
+    """
+    if principal.user_id is not None:
+        return user_of(engine, principal, owner)
+    with reading(engine) as connection:
+        user = _find(connection, principal.user, principal.user == owner)
+    if user is None or (user.role != "admin" and principal.role == "admin"):
+        return None
+    return replace(user, model_ids=principal.model_ids)
+
+
 def user_of(engine: Engine, principal: Principal, owner: str) -> User:
     """Return the user that a caller is, with what the credential is limited to.
 
