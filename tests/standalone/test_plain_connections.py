@@ -115,6 +115,37 @@ def test_a_rest_that_comes_late_is_waited_for(client: Client) -> None:
     assert client.predictions() == [1.5]
 
 
+@pytest.mark.slow
+def test_row_22_who_sends_a_head_ever_so_slowly_is_cut_off(client: Client) -> None:
+    request = client.request(1.5, fields=f"X-Filler: {'x' * 5000}\r\n")
+    client.socket.sendall(request[:100])
+    client.socket.settimeout(0.2)
+    deadline = time.monotonic() + 60
+    for number in range(100, len(request)):
+        assert time.monotonic() < deadline
+        try:
+            client.socket.sendall(request[number : number + 1])
+            assert client.is_closed()
+            return
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            return
+
+
+def test_a_head_ends_where_tornado_says_that_it_ends(client: Client) -> None:
+    body = b'{"instances": [[1.5]]}'
+    for early_end in ("\n\n", "\r\n\n", "\n\r\n"):
+        with Client(client.server) as another:
+            another.socket.sendall(
+                f"POST /mlserve/api/v1/predict/sum HTTP/1.1\r\nHost: localhost\r\n"
+                f"X-MLServe-Key: {client.server.key}{early_end}"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            assert another.answer()[0] == 400
+
+
 def test_other_requests_go_on_where_plain_ones_began(client: Client) -> None:
     client.socket.sendall(client.request(1.5))
     assert client.predictions() == [1.5]

@@ -37,6 +37,9 @@ MAX_WAITING_BYTES = 256 * 1024
 """What may have come after a request that is being answered, before the client has to wait."""
 
 MAX_HEADS = 2048
+MAX_KEPT_HEAD_BYTES = 2048
+"""Larger heads are judged each time: what is kept may be any stranger's."""
+
 WAIT_FOR_REST_S = 1.0
 """A request that has not come in whole by then is tornado's to wait for."""
 
@@ -111,7 +114,7 @@ class PlainConnections:
         found = self._heads.get(text)
         if found is None:
             found = _read_head(text, self.door)
-            if found is not None:
+            if found is not None and len(text) <= MAX_KEPT_HEAD_BYTES:
                 self._heads[text] = found
                 if len(self._heads) > MAX_HEADS:
                     self._heads.popitem(last=False)
@@ -143,7 +146,7 @@ class PlainConnection(asyncio.Protocol):
     Attributes
     ----------
     active_at
-        ``time.monotonic()`` when something came, or was answered.
+        ``time.monotonic()`` when a request began to come, or was answered.
     """
 
     def __init__(self, connections: PlainConnections) -> None:
@@ -186,7 +189,8 @@ class PlainConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer what has come in whole."""
-        self.active_at = time.monotonic()
+        if not self._waiting:  # who sends slowly is not waited for any longer
+            self.active_at = time.monotonic()
         self._waiting = self._waiting + data if self._waiting else data
         if self._call is None and self._learning is None:
             self._answer_waiting()
@@ -404,6 +408,8 @@ def _done() -> asyncio.Future[None]:
 
 def _read_head(text: bytes, door: FastPredict) -> Head | None:
     """Read a head as tornado does; None where it refuses that, or the request is not plain."""
+    if text.count(b"\n") != text.count(b"\r\n"):
+        return None  # tornado lets lines end in either, and so may find an earlier end
     first, _, fields = text.decode("latin1").partition("\r\n")
     try:
         start_line = parse_request_start_line(first)
