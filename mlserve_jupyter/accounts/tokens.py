@@ -8,6 +8,7 @@ family and its epoch still stand is asked of the database elsewhere.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _PARTY = "mlserve_jupyter"
 """Issuer and audience in one: an installation is told from another by its secret."""
 _REQUIRED = ("exp", "iat", "iss", "aud", "sub", "jti")
 _MAX_CHARS = 2000
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}", re.ASCII)
+"""RFC 7515, 7.1. PyJWT skips other characters, so that one token would have any number of forms."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _Tokens:
         """
         import jwt
 
-        if len(text) > _MAX_CHARS:
+        if len(text) > _MAX_CHARS or not _COMPACT.fullmatch(text):
             raise _invalid()
         try:
             # Nothing but these two: no `kid`, `jku`, `crit` or other algorithm has a say.

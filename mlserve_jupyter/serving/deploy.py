@@ -45,6 +45,7 @@ from mlserve_jupyter.storage.users import User
 log = logging.getLogger(__name__)
 
 MAX_COLUMNS = 16_384
+MAX_METHODS = 1000
 MAX_TEXT_CHARS = 10_000
 
 UNPUBLISHED = "unpublished"
@@ -262,10 +263,12 @@ def check_manifest(manifest: Manifest) -> None:
         Saying what would.
     """
     check_name(manifest.name)
+    if len(manifest.methods) > MAX_METHODS:
+        raise InvalidRequest(f"A model has at most {MAX_METHODS} methods that may be called.")
     if manifest.method not in manifest.methods:
         raise InvalidRequest(
-            f"The default method {manifest.method!r} is not among the methods "
-            f"({', '.join(manifest.methods)})."
+            f"The default method {manifest.method[:40]!r} is not among the methods "
+            f"({', '.join(manifest.methods)[:1000]})."
         )
     for name in manifest.methods:
         if name != "__call__" and (not name.isidentifier() or name.startswith("_")):

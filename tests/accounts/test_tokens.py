@@ -117,6 +117,17 @@ def test_row_08_a_token_that_is_not_ours_whole_and_in_date_is_refused(token: str
         ACCESS.verify(token)
 
 
+def test_row_08_a_token_with_characters_that_say_nothing_is_refused() -> None:
+    header, claims, signature = ACCESS.issue("user-1", "family-1", 3).split(".")
+    for token in (
+        f"{header}.{claims}.{signature}=",
+        f"{header}.{claims}.!{signature}",
+        f"{header}.{claims}.{signature}\n",
+    ):
+        with pytest.raises(Unauthenticated):
+            ACCESS.verify(token)
+
+
 def test_row_08_a_refresh_token_opens_nothing_and_an_access_token_refreshes_nothing() -> None:
     with pytest.raises(Unauthenticated):
         ACCESS.verify(REFRESH.issue("user-1", "family-1", 0))

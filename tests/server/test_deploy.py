@@ -133,6 +133,16 @@ def test_a_module_that_is_missing_is_named_with_what_to_install(post_deploy: Pos
     assert "pip install no_such_module" in response.json()["message"]
 
 
+@pytest.mark.parametrize("methods", [["a"] * 1001, ["a" * 100_000]])
+def test_methods_without_number_are_refused_without_being_repeated(
+    post_deploy: Post, tmp_path: Path, methods: list[str]
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    response = post_deploy(manifest_of("many", artifact, methods=methods), artifact)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert len(response.content) < 2000
+
+
 def test_an_interpreter_that_is_not_there_is_refused(post_deploy: Post, tmp_path: Path) -> None:
     from mlserve_jupyter.api.manifest import Environment
 
