@@ -100,6 +100,8 @@ def test_the_panel_lists_all_pages_and_says_which_models_answer_no_more(lab: Lab
     model = {
         "owner": "owner",
         "description": "",
+        "visibility": "private",
+        "shared_with": [],
         "created_at": "2026-01-01T00:00:00Z",
         "updated_at": "2026-01-01T00:00:00Z",
         "n_versions": 2,
