@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.packed import SealedBatch, sealed
-from mlserve_jupyter.errors import InvalidRequest, MLServeError, NotFound
+from mlserve_jupyter.errors import InvalidRequest, MLServeError, NotFound, TooLarge
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.call_record import CallRecord, PredictRequest
@@ -141,6 +141,7 @@ class Predictor:
                 return self._predict_in_time(record, None, None)
             batch = self._decoder(version).decode(request.body, request.content_type)
             record.n_rows = batch.n_rows
+            self._check_size(batch)
             question = None
             if self._results is not None:
                 question = self._results.ask(version, record.method, batch, len(request.body))
@@ -212,6 +213,7 @@ class Predictor:
             if batch is None:
                 batch = await self._decode(version, request)
                 record.n_rows, n_bytes = batch.n_rows, len(batch.payload)
+                self._check_size(batch)
             answer = await self._answer(version, record.method, batch, n_bytes, question)
             record.note_answer(answer)
             if answer.error is not None:
@@ -269,6 +271,16 @@ class Predictor:
         if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
             await environment.warm(version.environment.modules)
         return (await environment.load(model_ref(version))).error
+
+    def _check_size(self, batch: Batch) -> None:
+        """Refuse what compression has let in: few bytes may hold very many rows."""
+        limit = self._settings.max_queue_rows
+        if batch.n_rows > limit:
+            raise TooLarge(
+                f"The body has {batch.n_rows} rows, and a call may have {limit}. Send fewer at "
+                "once, or raise max_queue_rows.",
+                limit=limit,
+            )
 
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> SealedBatch:
         if is_read_at_speed(request.body, request.content_type):

@@ -109,6 +109,17 @@ def test_a_bad_value_in_a_large_body_is_named(live_server: LiveServer, model: An
     assert ARROW in details[5]["accepted"]
 
 
+def test_row_23_few_bytes_that_hold_very_many_rows_are_over_the_limit(
+    live_server: LiveServer, model: Any
+) -> None:
+    many = FRAME.iloc[np.zeros(1_200_000, dtype=int)].reset_index(drop=True)
+    body = stream(many, compression="zstd")
+    assert len(body) < 200_000
+    answer = post(live_server, body, ARROW)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert "1200000 rows" in answer.json()["message"]
+
+
 def test_row_23_ten_million_rows_are_over_the_limit(live_server: LiveServer, model: Any) -> None:
     body = b'{"instances":[' + b"[1.5,1]," * 10_000_000 + b"[1.5,1]]}"
     answer = post(live_server, body, "application/json")

@@ -31,9 +31,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneServe
 class Client:
     """A connection on which answers are read one after the other."""
 
-    def __init__(self, server: StandaloneServer) -> None:
+    def __init__(self, server: StandaloneServer, receives_bytes: int = 0) -> None:
         self.server = server
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        self.socket = socket.socket()
+        if receives_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives_bytes)
+        self.socket.settimeout(30)
+        self.socket.connect(("127.0.0.1", server.port))
         self.buffer = b""
 
     def __enter__(self) -> Client:
@@ -221,7 +225,7 @@ def test_an_idle_connection_is_closed_after_its_time(server: StandaloneServer) -
 
 
 def test_who_does_not_read_is_not_written_to_without_end(server: StandaloneServer) -> None:
-    with Client(server) as deaf:
+    with Client(server, receives_bytes=4096) as deaf:
         deaf.socket.settimeout(2)
         request = deaf.request(1.5) * 200
         sent = 0
