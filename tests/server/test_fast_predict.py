@@ -16,6 +16,7 @@ import httpx
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sqlalchemy import event
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 
@@ -361,3 +362,31 @@ async def test_a_caller_who_goes_away_takes_the_call_along(
     await asyncio.wait_for(begun.wait(), 30)
     calling.cancel()
     await asyncio.wait_for(ended.wait(), 30)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("headers", [{}, ORDINARY], ids=["short", "ordinary"])
+async def test_a_prediction_asks_the_database_nothing(
+    in_process: InProcess, headers: Mapping[str, str]
+) -> None:
+    services = await in_process.platform.services()
+    while any(v.verification.compiled is None for v in services.catalog.current.versions()):
+        await asyncio.sleep(0.01)  # what becomes of the deploy is written in the background
+    await in_process.predict_short()
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA", "SAVEPOINT", "RELEASE")):
+            asked.append(statement)
+
+    event.listen(services.engine, "before_cursor_execute", note)
+    for _ in range(50):
+        assert (await in_process.predict(headers)).status_code == 200
+    await asyncio.to_thread(services.log.flush, 30)
+    event.remove(services.engine, "before_cursor_execute", note)
+    # The log's writer works in batches, and epochs are asked for once a second, by nobody's call.
+    log = [text for text in asked if "prediction" in text]
+    epochs = [text for text in asked if "epoch" in text]
+    assert any("INSERT INTO predictions" in text for text in log)
+    assert len(asked) == len(log) + len(epochs)
+    assert len(log) < 50
