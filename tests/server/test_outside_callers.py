@@ -13,6 +13,7 @@ import pytest
 
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine
+from mlserve_jupyter.storage.users import Role
 from tests.accounts.people import Person, add_person
 from tests.cache.redis_process import RedisProcess
 from tests.live import LiveServer, start_server
@@ -55,12 +56,14 @@ def server(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def outsider(server: Server, name: str, rate_limit: int | None = None) -> Person:
+def outsider(
+    server: Server, name: str, rate_limit: int | None = None, role: Role = "user"
+) -> Person:
     assert server.request("GET", "api/v1/models").status_code == 200  # the database is there
     data_dir = server.data_dir / "mlserve" if isinstance(server, LiveServer) else server.data_dir
     engine = open_engine(Settings(data_dir=data_dir))
     try:
-        return add_person(engine, server.url, name, rate_limit=rate_limit)
+        return add_person(engine, server.url, name, role, rate_limit=rate_limit)
     finally:
         engine.dispose()
 
@@ -82,12 +85,15 @@ def test_row_31_an_outside_caller_over_the_quota_is_told_when_to_come_back(serve
 
 
 def test_each_key_may_have_a_limit_of_its_own(server: Server) -> None:
-    free = outsider(server, "free", rate_limit=0)
+    free = outsider(server, "free", rate_limit=0, role="admin")
     answers = [free.request("GET", "api/v1/models") for _ in range(2 * QUOTA)]
     assert {each.status_code for each in answers} == {200}
     assert "RateLimit-Limit" not in answers[0].headers
-    wide = outsider(server, "wide", rate_limit=1000)
+    wide = outsider(server, "wide", rate_limit=1000, role="admin")
     assert wide.request("GET", "api/v1/models").headers["RateLimit-Limit"] == "1000"
+    greedy = outsider(server, "greedy", rate_limit=1000)
+    answers = [greedy.request("GET", "api/v1/models") for _ in range(3 * QUOTA)]
+    assert sum(each.status_code == 200 for each in answers) <= 2 * QUOTA, "a user's quota holds"
 
 
 def test_neither_the_owner_nor_health_has_a_quota(server: Server) -> None:
