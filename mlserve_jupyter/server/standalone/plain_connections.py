@@ -134,6 +134,8 @@ class PlainConnections:
         for connection in list(self.open):
             if connection.has_part and now - connection.active_at > WAIT_FOR_REST_S:
                 connection.leave_to_tornado()
+            elif connection.is_deaf and now - connection.active_at > self._keep_alive_s:
+                connection.abort()
             elif not connection.is_busy and now - connection.active_at > self._keep_alive_s:
                 connection.close()
         loop = asyncio.get_running_loop()
@@ -158,6 +160,7 @@ class PlainConnection(asyncio.Protocol):
         self._learning: asyncio.Task[None] | None = None
         self._is_answering = False
         self._is_reading = True
+        self._can_write = True
         self._address: tuple[str, int] | None = None
 
     @property
@@ -168,7 +171,13 @@ class PlainConnection(asyncio.Protocol):
     @property
     def has_part(self) -> bool:
         """Whether the rest of a request is waited for."""
-        return self._call is None and self._learning is None and bool(self._waiting)
+        is_waited_for = self._call is None and self._learning is None and self._can_write
+        return is_waited_for and bool(self._waiting)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the client does not read its answers."""
+        return not self._can_write
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -199,11 +208,17 @@ class PlainConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read its answers."""
+        self._can_write = False
         self._read(False)
 
     def resume_writing(self) -> None:
         """Go on."""
-        self._read(True)
+        self._can_write = True
+        self.active_at = time.monotonic()
+        if self._call is None and self._learning is None:
+            self._answer_waiting()
+        if self._call is None:
+            self._read(True)
 
     def send(self, answer: bytes) -> None:
         """Send an answer, and go on to what has come meanwhile."""
@@ -222,6 +237,11 @@ class PlainConnection(asyncio.Protocol):
             self._answer_waiting()
         if self._call is None:
             self._read(True)
+
+    def abort(self) -> None:
+        """Close without waiting for what was written to be read."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close, once what was written has been sent."""
@@ -254,7 +274,7 @@ class PlainConnection(asyncio.Protocol):
     def _answer_waiting(self) -> None:
         self._is_answering = True
         try:
-            while self._waiting and self._call is None and self._transport is not None:
+            while self._waiting and self._call is None and self._can_write and self._transport:
                 if not self._answer_next():
                     return
         finally:
@@ -305,6 +325,7 @@ class PlainConnection(asyncio.Protocol):
         self._answer_waiting()
 
     def _read(self, on: bool) -> None:
+        on = on and self._can_write
         if self._transport is None or on is self._is_reading:
             return
         self._is_reading = on
