@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -176,7 +177,7 @@ class Admitted(NamedTuple):
     quota: Quota
 
 
-class FastCall:
+class FastCall(ABC):
     """One request on the short way; who holds the connection says how it is answered.
 
     Attributes
@@ -196,9 +197,9 @@ class FastCall:
         self._task: asyncio.Future[bytes] | None = None
 
     @property
+    @abstractmethod
     def request(self) -> HTTPServerRequest:
         """The request, as the logs and the ordinary handler see it."""
-        raise NotImplementedError
 
     @property
     def client_address(self) -> str:
@@ -209,9 +210,9 @@ class FastCall:
         """Return the status of the answer; errors are the ordinary handler's."""
         return 200
 
+    @abstractmethod
     def send(self, answer: bytes) -> None:
         """Send a whole answer, head and all, and go on to the next request."""
-        raise NotImplementedError
 
     def begin(self, model: str, body: bytes, content_type: str) -> bool:
         """Answer a request that is here in whole; whether that was done at once."""

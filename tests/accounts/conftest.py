@@ -4,10 +4,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.accounts.owners import ensure_user
+from mlserve_jupyter.storage.users import User
 from tests.accounts.platforms import RunningPlatform, running
 from tests.live import start_server
 from tests.standalone.hosts import start_standalone
+from tests.storage.databases import opened, settings_in
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with opened(settings_in(tmp_path)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def user(engine: Engine) -> User:
+    return ensure_user(engine, "owner", "admin")
 
 
 @pytest.fixture(scope="session", params=["embedded", "standalone"])

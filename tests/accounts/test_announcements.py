@@ -18,26 +18,13 @@ from mlserve_jupyter.accounts.api_keys import create_key, revoke_key
 from mlserve_jupyter.accounts.audit import Origin
 from mlserve_jupyter.accounts.credential_store import CredentialStore
 from mlserve_jupyter.accounts.credentials import Credentials
-from mlserve_jupyter.accounts.owners import ensure_user
 from mlserve_jupyter.api.keys import CreateKey
 from mlserve_jupyter.storage.users import User
 from tests.cache.redis_process import RedisProcess
-from tests.storage.databases import opened, settings_in
 
 ORIGIN = Origin("owner", None, "jupyter", "127.0.0.1", "a-request")
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
-
-
-@pytest.fixture
-def user(engine: Engine) -> User:
-    return ensure_user(engine, "owner", "admin")
 
 
 @pytest.fixture

@@ -31,22 +31,10 @@ from mlserve_jupyter.errors import StorageUnavailable, Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import api_keys, audit_log, users
 from mlserve_jupyter.storage.users import User
-from tests.storage.databases import opened, settings_in
 
 ORIGIN = Origin("owner", None, "jupyter", "127.0.0.1", "a-request")
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
-
-
-@pytest.fixture
-def user(engine: Engine) -> User:
-    return ensure_user(engine, "owner", "admin")
 
 
 def make(engine: Engine, user: User, name: str = "one", **wanted: object) -> tuple[str, ApiKey]:
