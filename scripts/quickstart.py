@@ -159,6 +159,8 @@ def start_server(environment: Environment, port: int | None) -> Server:
         process = subprocess.Popen(
             [
                 *(str(environment.python), "-m", "jupyterlab", "--no-browser"),
+                # So that it begins with nothing, and leaves nothing among what is really deployed.
+                f"--MLServeApp.data_dir={HOME / 'mlserve'}",
                 *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
                 *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={NOTEBOOKS}"),
                 *(["--allow-root"] if is_root() else []),
