@@ -29,7 +29,7 @@ class Argument:
     ----------
     name
         ``--like-this`` for an option, ``LIKE_THIS`` for one that goes by its place and must be
-        given.
+        given, ``[LIKE_THIS]`` for one that goes by its place and need not.
     help
         One sentence.
     kind
@@ -56,9 +56,14 @@ class Argument:
         return self.name.startswith("--")
 
     @property
+    def must_be_given(self) -> bool:
+        """Whether a line without it is wrong."""
+        return not self.is_option and not self.name.startswith("[")
+
+    @property
     def key(self) -> str:
         """The name as a Python identifier."""
-        return self.name.lstrip("-").replace("-", "_").lower()
+        return self.name.lstrip("-").strip("[]").replace("-", "_").lower()
 
     @property
     def shown(self) -> str:
@@ -148,7 +153,7 @@ class Usage:
                     "quotes or parentheses)"
                 )
             values[argument.key] = self._value(argument, value, variables)
-        if places:
+        if places and places[0].must_be_given:
             raise self._wrong(f"{places[0].name} is missing")
         return values
 

@@ -48,6 +48,15 @@ def test_a_bracket_or_quote_that_is_not_closed_is_named(line: str) -> None:
         split(line)
 
 
+def test_what_goes_by_its_place_in_brackets_may_be_left_out() -> None:
+    usage = Usage("stats", "Say.", (Argument("[NAME]", "A model."), Argument("--note", "A text.")))
+    assert usage.parse("") == {}
+    assert usage.parse("--note x wine") == {"note": "x", "name": "wine"}
+    assert usage.line == "%mlserve stats [NAME] [--note TEXT]"
+    with pytest.raises(InvalidUsage, match="'beer' is one word too many"):
+        usage.parse("wine beer")
+
+
 def test_options_come_in_any_order_and_with_either_sign() -> None:
     line = "--runtime=native --no-verify clf --version 3 --note 'two words' --sample X[:3]"
     assert USAGE.parse(line) == {
