@@ -20,7 +20,8 @@ import msgspec
 from benchmarks.models import MODELS, Runtime, deploy
 from benchmarks.report import Options, Report
 from mlserve_jupyter.accounts.principal import Principal
-from mlserve_jupyter.platform import Platform, Services
+from mlserve_jupyter.platform import Platform
+from mlserve_jupyter.services import Services
 from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from tests.cache.redis_process import RedisProcess

@@ -61,6 +61,13 @@ from mlserve_jupyter.storage.blobs import (
 )
 from mlserve_jupyter.storage.engine import check_space, reading, writing
 from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.monitoring_tables import (
+    alerts,
+    baselines,
+    labels,
+    live_histograms,
+    prediction_stats,
+)
 from mlserve_jupyter.storage.tables import (
     artifact_approvals,
     model_shares,
@@ -365,7 +372,17 @@ class Registry:
                 _shown_model(connection, model_id),
                 {"n_versions": len(versions)},
             )
-            for table in (predictions, prediction_counts, model_versions, model_shares):
+            for table in (
+                alerts,
+                labels,
+                live_histograms,
+                baselines,
+                prediction_stats,
+                predictions,
+                prediction_counts,
+                model_versions,
+                model_shares,
+            ):
                 connection.execute(table.delete().where(table.c.model_id == model_id))
             connection.execute(models.delete().where(models.c.id == model_id))
         self._remove_without_row(owner_id, name, versions)

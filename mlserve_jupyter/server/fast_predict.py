@@ -28,12 +28,13 @@ from tornado.web import Application
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quota
 from mlserve_jupyter.errors import MLServeError, PermissionDenied
-from mlserve_jupyter.platform import Platform, Services
+from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.client_address import client_address
 from mlserve_jupyter.server.credentials import sole_secret
 from mlserve_jupyter.server.policy import check_scope, policy_of
 from mlserve_jupyter.server.predict import Failure, PredictResource
 from mlserve_jupyter.server.resource import BODY_TIMEOUT_S, request_id_of
+from mlserve_jupyter.services import Services
 from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User

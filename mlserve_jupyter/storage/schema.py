@@ -11,10 +11,11 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from mlserve_jupyter.errors import SchemaUnknown
+from mlserve_jupyter.storage import monitoring_tables  # noqa: F401  adds its tables
 from mlserve_jupyter.storage.engine import reading, shown_url, translated_errors
 from mlserve_jupyter.storage.tables import metadata
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

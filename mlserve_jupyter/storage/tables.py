@@ -167,6 +167,8 @@ models = sa.Table(
     sa.Column("name", sa.String(64), nullable=False),
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("visibility", sa.String(16), nullable=False, server_default="private"),
+    # What the prediction log keeps of its calls; None for all.
+    sa.Column("log_policy", json_text),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     # Also the index of the foreign key.

@@ -27,8 +27,9 @@ from mlserve_jupyter.api.manifest import Environment
 from mlserve_jupyter.api.resources import UpdateVersion, Verification
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.errors import WorkerDied
-from mlserve_jupyter.platform import Platform, Services
+from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.services import Services
 from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.tables import prediction_counts

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from mlserve_jupyter.storage import monitoring_tables  # noqa: F401  adds its tables
 from mlserve_jupyter.storage.tables import metadata
 
 connection = context.config.attributes["connection"]

@@ -1,0 +1,307 @@
+"""The rooms of the platform, open: what they are, and in which order they are opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from mlserve_jupyter.accounts.announcements import Announcements
+    from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
+    from mlserve_jupyter.accounts.counters import Counters
+    from mlserve_jupyter.accounts.credential_store import CredentialStore
+    from mlserve_jupyter.accounts.credentials import Credentials
+    from mlserve_jupyter.accounts.principal import Principal
+    from mlserve_jupyter.accounts.quotas import Quotas
+    from mlserve_jupyter.accounts.redis_counters import RedisCounters
+    from mlserve_jupyter.accounts.registration import Registration
+    from mlserve_jupyter.accounts.sessions import Sessions
+    from mlserve_jupyter.accounts.sign_in import SignIn
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.registry.registry import Registry
+    from mlserve_jupyter.serving.deploy import Deployer
+    from mlserve_jupyter.serving.keep_warm import KeepWarm
+    from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.serving.predict import Predictor
+    from mlserve_jupyter.serving.result_cache import ResultCache
+    from mlserve_jupyter.serving.workers import WorkerPool
+    from mlserve_jupyter.settings import Settings
+    from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.users import User
+
+T = TypeVar("T")
+
+MAX_WRITERS = 4
+"""Threads that change the registry; a database takes one writer after the other anyway."""
+
+MAX_USERS_KNOWN = 50_000
+"""Callers whose users are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The rooms, open.
+
+    Attributes
+    ----------
+    owner
+        ``Settings.owner``.
+    engine, store, registry, log
+        Synchronous; called in threads.
+    credentials, catalog, workers, results, predictor, keep_warm, deployer, sign_in, registration
+        Of the event loop; ``results`` is None where the result cache is off.
+    """
+
+    owner: str
+    engine: Engine
+    credentials: Credentials
+    store: ArtifactStore
+    registry: Registry
+    catalog: LiveCatalog
+    log: PredictionLog
+    workers: WorkerPool
+    results: ResultCache | None
+    predictor: Predictor
+    keep_warm: KeepWarm
+    redis_counters: RedisCounters | None
+    deployer: Deployer
+    sign_in: SignIn
+    registration: Registration
+    _writers: ThreadPoolExecutor
+    _users: dict[Principal, User] = field(default_factory=dict)
+
+    async def user(self, principal: Principal) -> User:
+        """Return the platform user that a caller is.
+
+        Raises
+        ------
+        PermissionDenied
+            An administrator has disabled the user.
+        """
+        found = self._users.get(principal)
+        if found is None:
+            from mlserve_jupyter.accounts.owners import find_user_of, user_of
+
+            found = await asyncio.to_thread(find_user_of, self.engine, principal, self.owner)
+            if found is None:
+                found = await self.write(user_of, self.engine, principal, self.owner)
+            if len(self._users) >= MAX_USERS_KNOWN:
+                self._users.clear()
+            self._users[principal] = found
+        return found
+
+    def known_user(self, principal: Principal) -> User | None:
+        """Return the platform user that a caller is, from memory; None says nothing."""
+        return self._users.get(principal)
+
+    def forget_users(self) -> None:
+        """Ask the database again who callers are."""
+        self._users.clear()
+
+    async def change(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call a method of the registry that writes, and see the result at once.
+
+        The arguments are those of ``change``, hence ``Any``.
+        """
+        result = await self.write(change, *arguments, **options)
+        await self.catalog.refresh()
+        return result
+
+    async def change_access(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call what changes somebody's access and raises the epoch of the accounts.
+
+        When this returns, this process acts on it already. The arguments are those of ``change``,
+        hence ``Any``.
+        """
+        result = await self.write(change, *arguments, **options)
+        await self.credentials.changed()
+        return result
+
+    async def write(self, write: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call what may wait for another writer in a thread that nothing else needs."""
+        call = functools.partial(write, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, call)
+
+    async def aclose(self) -> None:
+        """Close what was opened, in reverse."""
+        await self.deployer.aclose()
+        await self.keep_warm.aclose()
+        await self.predictor.aclose()
+        await self.workers.aclose()
+        if self.results is not None:
+            await self.results.aclose()
+        await self.catalog.aclose()
+        if self.redis_counters is not None:
+            await self.redis_counters.aclose()
+        await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self.sign_in.close)
+        await asyncio.to_thread(self._writers.shutdown)
+        await asyncio.to_thread(self.engine.dispose)
+
+
+async def open_services(
+    settings: Settings,
+    counters: Counters,
+    credentials: Credentials,
+    quotas: Quotas,
+    audit: AuditBuffer,
+) -> Services:
+    """Open the rooms and start what runs in them.
+
+    Parameters
+    ----------
+    settings
+        Everything that can be set.
+    counters
+        Where attempts are counted on this machine.
+    credentials, quotas, audit
+        Of the process, at work since before the database was opened; they learn of it here.
+
+    Raises
+    ------
+    SchemaUnknown, StorageUnavailable, StorageFull, SettingsInvalid
+        If the database cannot be used.
+    """
+    storage = await asyncio.to_thread(_open_storage, settings)
+    from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+    from mlserve_jupyter.accounts.passwords import PasswordHasher
+    from mlserve_jupyter.accounts.registration import Registration
+    from mlserve_jupyter.accounts.sign_in import SignIn
+    from mlserve_jupyter.accounts.throttle import throttles
+    from mlserve_jupyter.serving.deploy import Deployer
+    from mlserve_jupyter.serving.keep_warm import KeepWarm
+    from mlserve_jupyter.serving.predict import Predictor
+    from mlserve_jupyter.serving.workers import WorkerPool
+
+    audit.start(storage.engine)
+    storage.catalog.start()
+    workers = WorkerPool(settings, settings.data_dir / "log")
+    results = await asyncio.to_thread(_open_results, settings)
+    redis_counters = await asyncio.to_thread(_open_redis_counters, settings)
+    if redis_counters is not None:
+        quotas.share_through(redis_counters)
+    predictor = Predictor(storage.catalog, workers, storage.log, settings, results)
+    keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, settings, audit)
+    keep_warm.start()
+    writers = ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
+    passwords = PasswordHasher()
+    bounds = throttles(AttemptCounters(counters, redis_counters))
+    # What is here now stays: the collector need not walk through all of Jupyter again and
+    # again while requests make garbage.
+    gc.freeze()
+    services = Services(
+        owner=settings.owner,
+        engine=storage.engine,
+        credentials=credentials,
+        store=storage.store,
+        registry=storage.registry,
+        catalog=storage.catalog,
+        log=storage.log,
+        workers=workers,
+        results=results,
+        predictor=predictor,
+        keep_warm=keep_warm,
+        redis_counters=redis_counters,
+        deployer=Deployer(storage.registry, storage.catalog, workers, settings),
+        sign_in=SignIn(
+            engine=storage.engine,
+            threads=writers,
+            sessions=storage.sessions,
+            passwords=passwords,
+            throttle=bounds.sign_in,
+            audit=audit,
+            when_changed=credentials.changed,
+        ),
+        registration=Registration(
+            engine=storage.engine,
+            threads=writers,
+            passwords=passwords,
+            throttle=bounds.registration,
+            settings=settings,
+        ),
+        _writers=writers,
+    )
+    credentials.when_changed(services.forget_users)
+    announcements = await asyncio.to_thread(_open_announcements, settings)
+    credentials.start(storage.credential_store, announcements)
+    return services
+
+
+@dataclass(frozen=True)
+class _Storage:
+    engine: Engine
+    sessions: Sessions
+    credential_store: CredentialStore
+    store: ArtifactStore
+    registry: Registry
+    catalog: LiveCatalog
+    log: PredictionLog
+
+
+def _open_storage(settings: Settings) -> _Storage:
+    """Open the database and read the registry; runs in a thread, since it imports and waits."""
+    from mlserve_jupyter.accounts.credential_store import CredentialStore
+    from mlserve_jupyter.accounts.sessions import Sessions
+    from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
+    from mlserve_jupyter.accounts.tokens import AccessTokens
+    from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.registry.registry import Registry
+    from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.engine import open_engine
+    from mlserve_jupyter.storage.schema import prepare_schema
+
+    secret = read_or_make_token_secret(settings.data_dir)
+    engine = open_engine(settings)
+    prepare_schema(engine)
+    store = ArtifactStore(settings.artifacts_dir)
+    registry = Registry(engine, store)
+    registry.sweep()
+    catalog = LiveCatalog(registry, settings.catalog_poll_s)
+    log = PredictionLog(engine, settings, settings.data_dir / "log")
+    return _Storage(
+        engine=engine,
+        sessions=Sessions(engine, secret),
+        credential_store=CredentialStore(engine, AccessTokens(secret)),
+        store=store,
+        registry=registry,
+        catalog=catalog,
+        log=log,
+    )
+
+
+def _open_redis_counters(settings: Settings) -> RedisCounters | None:
+    """Connect the counters to Redis, if there is one; in a thread, since it imports a client."""
+    if not settings.redis_url:
+        return None
+    from mlserve_jupyter.accounts.redis_counters import RedisCounters
+
+    return RedisCounters(settings.redis_url)
+
+
+def _open_results(settings: Settings) -> ResultCache | None:
+    """Build the result cache, if there is to be one; in a thread, since it may import a client."""
+    if settings.result_cache == "off":
+        return None
+    from mlserve_jupyter.cache.tiered import open_cache
+    from mlserve_jupyter.serving.result_cache import ResultCache
+
+    return ResultCache(
+        open_cache(settings), ttl_s=settings.cache_ttl_s, always=settings.result_cache == "on"
+    )
+
+
+def _open_announcements(settings: Settings) -> Announcements | None:
+    """Connect to Redis, if there is one; in a thread, since it imports a client."""
+    if not settings.redis_url:
+        return None
+    from mlserve_jupyter.accounts.announcements import Announcements
+
+    return Announcements(settings.redis_url)

@@ -1,0 +1,124 @@
+"""Monitoring: rollups, live histograms, labels, archives, alerts, and what the log may keep."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+_utc = sa.DateTime(timezone=True)
+
+_NEW_TABLES = (
+    "alerts",
+    "archives",
+    "labels",
+    "live_histograms",
+    "baselines",
+    "prediction_stats",
+)
+
+
+def upgrade() -> None:
+    """Bring the schema to this revision."""
+    with op.batch_alter_table("models") as models:
+        models.add_column(sa.Column("log_policy", _json))
+    op.create_table(
+        "prediction_stats",
+        sa.Column("grain", sa.String(8), nullable=False),
+        sa.Column("at", _utc, nullable=False),
+        sa.Column("version_id", sa.Uuid(), nullable=False),
+        sa.Column("method", sa.String(128), nullable=False),
+        sa.Column("principal", sa.String(128), nullable=False),
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("n_predictions", sa.BigInteger(), nullable=False),
+        sa.Column("n_errors", sa.BigInteger(), nullable=False),
+        sa.Column("n_cached", sa.BigInteger(), nullable=False),
+        sa.Column("n_rows", sa.BigInteger(), nullable=False),
+        sa.Column("histograms", _json, nullable=False),
+        sa.PrimaryKeyConstraint(
+            "grain", "at", "version_id", "method", "principal", name="pk_prediction_stats"
+        ),
+        _of_version("prediction_stats"),
+        _of_model("prediction_stats"),
+    )
+    op.create_index("ix_prediction_stats_version_id", "prediction_stats", ["version_id"])
+    op.create_index(
+        "ix_prediction_stats_model_id_grain_at", "prediction_stats", ["model_id", "grain", "at"]
+    )
+    op.create_table(
+        "baselines",
+        sa.Column("version_id", sa.Uuid(), nullable=False),
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("histograms", _json, nullable=False),
+        sa.PrimaryKeyConstraint("version_id", name="pk_baselines"),
+        _of_version("baselines"),
+        _of_model("baselines"),
+    )
+    op.create_index("ix_baselines_model_id", "baselines", ["model_id"])
+    op.create_table(
+        "live_histograms",
+        sa.Column("version_id", sa.Uuid(), nullable=False),
+        sa.Column("at", _utc, nullable=False),
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("n_rows", sa.BigInteger(), nullable=False),
+        sa.Column("histograms", _json, nullable=False),
+        sa.PrimaryKeyConstraint("version_id", "at", name="pk_live_histograms"),
+        _of_version("live_histograms"),
+        _of_model("live_histograms"),
+    )
+    op.create_index("ix_live_histograms_model_id", "live_histograms", ["model_id"])
+    op.create_table(
+        "labels",
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("request_id", sa.String(64), nullable=False),
+        sa.Column("labels", _json, nullable=False),
+        sa.Column("created_at", _utc, nullable=False),
+        sa.PrimaryKeyConstraint("model_id", "request_id", name="pk_labels"),
+        _of_model("labels"),
+    )
+    op.create_table(
+        "archives",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("begins_at", _utc, nullable=False),
+        sa.Column("ends_at", _utc, nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("n_rows", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("created_at", _utc, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_archives"),
+    )
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("rule", sa.String(128), nullable=False),
+        sa.Column("model_id", sa.Uuid()),
+        sa.Column("began_at", _utc, nullable=False),
+        sa.Column("ended_at", _utc),
+        sa.Column("details", _json, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_alerts"),
+        _of_model("alerts"),
+    )
+    op.create_index("ix_alerts_model_id", "alerts", ["model_id"])
+
+
+def downgrade() -> None:
+    """Bring the schema back to the revision before."""
+    for table in _NEW_TABLES:
+        op.drop_table(table)
+    with op.batch_alter_table("models") as models:
+        models.drop_column("log_policy")
+
+
+def _of_model(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=f"fk_{table}_model_id_models")
+
+
+def _of_version(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(
+        ["version_id"], ["model_versions.id"], name=f"fk_{table}_version_id_model_versions"
+    )
