@@ -21,6 +21,7 @@ from mlserve_jupyter.analytics.call_metrics import CallMetrics
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import (
     LastCalls,
+    Observer,
     WaitingRow,
     count_losses,
     forget_process,
@@ -65,6 +66,9 @@ class PredictionLog:
         (0: none are).
     process_dir
         Folder of the files in which each process counts its calls.
+    observers
+        Told of each batch in the transaction that writes it, in the writer's thread; they have to
+        keep up with it.
 
     Attributes
     ----------
@@ -77,10 +81,17 @@ class PredictionLog:
         The database or the folder cannot be used.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, process_dir: Path) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        process_dir: Path,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._process_dir = process_dir
+        self._observers = tuple(observers)
         self._lock = Lock()
         self._arrived = Condition(self._lock)
         self._written = Condition(self._lock)
@@ -301,7 +312,7 @@ class PredictionLog:
             n_dropped = self._n_dropped
             try:
                 with writing(self._engine, durable=False) as connection:
-                    write_rows(connection, self._process_id, rows)
+                    write_rows(connection, self._process_id, rows, self._observers)
                     if n_dropped:
                         record_loss(connection, self._process_id, "buffer_full", n_dropped)
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,10 +12,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, StatementError
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.resources import DescribePrediction
+from mlserve_jupyter.errors import StorageFull, StorageUnavailable
 from mlserve_jupyter.storage.bulk import insert_rows, timestamp_text
 from mlserve_jupyter.storage.ids import new_id, new_ids
 from mlserve_jupyter.storage.paging import Page, check_limit, decode_cursor, encode_cursor
@@ -46,12 +47,20 @@ class WaitingRow(msgspec.Struct, frozen=True, gc=False):
         Whether a value was left out because it was too large.
     n_bytes
         About what it takes in memory.
+    is_kept
+        Whether the call itself is to be in the log. Others are counted all the same, and have
+        neither inputs nor outputs.
     """
 
     sequence: int
     record: PredictionRecord
     truncated: bool
     n_bytes: int
+    is_kept: bool = True
+
+
+Observer = Callable[[Connection, Sequence[WaitingRow]], None]
+"""Told of each batch in the very transaction that writes it, once a row and in their order."""
 
 
 class LastCalls(NamedTuple):
@@ -61,7 +70,12 @@ class LastCalls(NamedTuple):
     n_predictions: int
 
 
-def write_rows(connection: Connection, process_id: str, rows: Sequence[WaitingRow]) -> None:
+def write_rows(
+    connection: Connection,
+    process_id: str,
+    rows: Sequence[WaitingRow],
+    observers: Sequence[Observer] = (),
+) -> None:
     """Write a process's next rows, in a transaction of the caller's.
 
     Rows that an earlier attempt has written, whose answer was lost, are left out. A row that the
@@ -71,6 +85,8 @@ def write_rows(connection: Connection, process_id: str, rows: Sequence[WaitingRo
     ----------
     rows
         In the order of their sequence.
+    observers
+        Told of what was written and of what is not to be kept.
     """
     through = connection.execute(
         sa.select(prediction_log_processes.c.written_through).where(
@@ -80,15 +96,9 @@ def write_rows(connection: Connection, process_id: str, rows: Sequence[WaitingRo
     rows = [row for row in rows if row.sequence > (through or 0)]
     if not rows:
         return
-    try:
-        with connection.begin_nested():
-            insert_rows(connection, predictions, _values(process_id, rows))
-        written = list(rows)
-    except OperationalError:
-        raise
-    except StatementError:
-        written = [row for row in rows if _write_alone(connection, process_id, row)]
-    _count_calls(connection, written)
+    written = _write_together(connection, process_id, rows)
+    for observe in observers:
+        _tell(connection, observe, written)
     insert = _insert(connection)(prediction_log_processes).values(
         id=process_id, rows_written=len(written), written_through=rows[-1].sequence
     )
@@ -240,8 +250,29 @@ def _insert(connection: Connection) -> Any:
     return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
 
 
+def _write_together(
+    connection: Connection, process_id: str, rows: Sequence[WaitingRow]
+) -> Sequence[WaitingRow]:
+    """Write rows at once, or one by one where that is refused, and return what was written."""
+    try:
+        with connection.begin_nested():
+            kept = [row for row in rows if row.is_kept]
+            if kept:
+                insert_rows(connection, predictions, _values(process_id, kept))
+            _count_calls(connection, rows)
+        return rows
+    except OperationalError:
+        raise
+    except StatementError:
+        written = [row for row in rows if _write_alone(connection, process_id, row)]
+        _count_calls(connection, written)
+        return written
+
+
 def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bool:
     """Write one row of a batch that was refused; without its values where they are the reason."""
+    if not row.is_kept:
+        return _has_version(connection, process_id, row)
     without = msgspec.structs.replace(row.record, inputs=None, outputs=None)
     for attempt in (row, msgspec.structs.replace(row, record=without, truncated=True)):
         try:
@@ -258,6 +289,29 @@ def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bo
     log.warning("Prediction %s cannot be logged: %s", row.record.request_id, reason.orig)
     record_loss(connection, process_id, "refused", 1)
     return False
+
+
+def _has_version(connection: Connection, process_id: str, row: WaitingRow) -> bool:
+    """Whether a row's version is there, and stays until the end of the transaction."""
+    found = connection.execute(
+        sa.select(model_versions.c.id)
+        .where(model_versions.c.id == row.record.version_id)
+        .with_for_update(read=True, key_share=True)
+    ).first()
+    if found is None:
+        record_loss(connection, process_id, "version_deleted", 1)
+    return found is not None
+
+
+def _tell(connection: Connection, observe: Observer, rows: Sequence[WaitingRow]) -> None:
+    """Let one observer write what it makes of rows; its mistakes cost nobody else anything."""
+    try:
+        with connection.begin_nested():
+            observe(connection, rows)
+    except (OperationalError, InterfaceError, StorageUnavailable, StorageFull):
+        raise  # the database's: the batch is tried again, observers and all
+    except Exception:
+        log.exception("What follows from %d predictions cannot be kept.", len(rows))
 
 
 def _count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:

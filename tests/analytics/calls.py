@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
+from mlserve_jupyter.analytics.prediction_rows import Observer
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import reading
@@ -38,8 +39,10 @@ def call(served: ServedVersion, number: int = 0, **others: object) -> Prediction
 
 
 @contextmanager
-def opened_log(engine: Engine, settings: Settings) -> Iterator[PredictionLog]:
-    log = PredictionLog(engine, settings, settings.data_dir / "log")
+def opened_log(
+    engine: Engine, settings: Settings, observers: Sequence[Observer] = ()
+) -> Iterator[PredictionLog]:
+    log = PredictionLog(engine, settings, settings.data_dir / "log", observers)
     try:
         yield log
     finally:
