@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.accounts.registration import Registration
     from mlserve_jupyter.accounts.sessions import Sessions
     from mlserve_jupyter.accounts.sign_in import SignIn
+    from mlserve_jupyter.analytics.maintenance import Maintenance, PeriodicJob
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.deploy import Deployer
@@ -55,6 +56,8 @@ class Services:
         ``Settings.owner``.
     engine, store, registry, log
         Synchronous; called in threads.
+    maintenance
+        Has threads of its own.
     credentials, catalog, workers, results, predictor, keep_warm, deployer, sign_in, registration
         Of the event loop; ``results`` is None where the result cache is off.
     """
@@ -74,6 +77,7 @@ class Services:
     deployer: Deployer
     sign_in: SignIn
     registration: Registration
+    maintenance: Maintenance
     _writers: ThreadPoolExecutor
     _users: dict[Principal, User] = field(default_factory=dict)
 
@@ -131,6 +135,7 @@ class Services:
 
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
+        await asyncio.to_thread(self.maintenance.close)
         await self.deployer.aclose()
         await self.keep_warm.aclose()
         await self.predictor.aclose()
@@ -175,6 +180,7 @@ async def open_services(
     from mlserve_jupyter.accounts.registration import Registration
     from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.accounts.throttle import throttles
+    from mlserve_jupyter.analytics.maintenance import Maintenance
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
     from mlserve_jupyter.serving.predict import Predictor
@@ -226,8 +232,10 @@ async def open_services(
             throttle=bounds.registration,
             settings=settings,
         ),
+        maintenance=Maintenance(storage.engine, _jobs(storage, settings)),
         _writers=writers,
     )
+    services.maintenance.start()
     credentials.when_changed(services.forget_users)
     announcements = await asyncio.to_thread(_open_announcements, settings)
     credentials.start(storage.credential_store, announcements)
@@ -275,6 +283,11 @@ def _open_storage(settings: Settings) -> _Storage:
         catalog=catalog,
         log=log,
     )
+
+
+def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
+    """Return what one process of all on this database does from time to time."""
+    return []
 
 
 def _open_redis_counters(settings: Settings) -> RedisCounters | None:
