@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from mlserve_jupyter.api.keys import CreateKey, DescribeNewKey, Scope
 from mlserve_jupyter.client.http import Client, connect
-from mlserve_jupyter.errors import InvalidUsage
+from mlserve_jupyter.client.moments import seconds
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (
     Display,
@@ -50,7 +49,6 @@ _ONCE = (
     "This is the only time that the key is shown. Keep it where the program finds it, and clear "
     "this cell's output before others see the notebook."
 )
-_TIMES_S = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,21 +143,6 @@ def create(
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> NewKey:
     """Run the magic."""
     return create(**arguments)
-
-
-def seconds(time: str | float) -> int:
-    """Read a length of time, such as ``30d``.
-
-    Raises
-    ------
-    InvalidUsage
-        It is none, or under a second.
-    """
-    found = re.fullmatch(r"(\d{1,9})\s*(s|min|h|d|w)", time) if isinstance(time, str) else None
-    length_s = int(found[1]) * _TIMES_S[found[2]] if found else time
-    if isinstance(length_s, str) or not 1 <= length_s < float("inf"):
-        raise InvalidUsage(f"{time!r} is no time: write 90min, 12h, 30d or 8w.")
-    return int(length_s)
 
 
 def _curl(client: Client, made: DescribeNewKey) -> str:

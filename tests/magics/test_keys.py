@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import subprocess
 import uuid
-from typing import Any
 
 import httpx
 import numpy as np
@@ -15,7 +14,6 @@ from sklearn.linear_model import LogisticRegression
 import mlserve_jupyter as mlserve
 from mlserve_jupyter.errors import InvalidUsage, RequestFailed
 from mlserve_jupyter.magics.completion import complete
-from mlserve_jupyter.magics.keys_create import seconds
 from mlserve_jupyter.magics.magic import run
 from tests.live import NO_TLS, LiveServer
 
@@ -130,17 +128,3 @@ def test_tab_offers_the_second_word_scopes_models_and_keys(name: str, model: str
     assert offered("%mlserve keys create x --scopes read,p") == ["read,predict"]
     assert f"a,{model}" in offered("%mlserve keys create x --models a,model-")
     assert name in offered("%mlserve keys revoke key-")
-
-
-@pytest.mark.parametrize(
-    ("time", "length_s"),
-    [("90s", 90), ("90min", 5400), ("12h", 43200), ("30d", 2592000), ("8w", 4838400), (60, 60)],
-)
-def test_times_that_a_key_may_last(time: Any, length_s: int) -> None:
-    assert seconds(time) == length_s
-
-
-@pytest.mark.parametrize("time", ["", "d", "30", "30 days", "-1d", "0d", 0, -1, float("inf")])
-def test_times_that_are_none(time: Any) -> None:
-    with pytest.raises(InvalidUsage):
-        seconds(time)
