@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.resources import DescribePrediction
@@ -308,9 +308,11 @@ def _tell(connection: Connection, observe: Observer, rows: Sequence[WaitingRow])
     try:
         with connection.begin_nested():
             observe(connection, rows)
-    except (OperationalError, InterfaceError, StorageUnavailable, StorageFull):
+    except (OperationalError, StorageUnavailable, StorageFull):
         raise  # the database's: the batch is tried again, observers and all
-    except Exception:
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
         log.exception("What follows from %d predictions cannot be kept.", len(rows))
 
 

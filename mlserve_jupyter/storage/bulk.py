@@ -1,15 +1,18 @@
-"""Many rows into a table at once, as one JSON document that the database takes apart.
+"""Many rows into a table at once.
 
+SQLite gets statements of up to a thousand rows, PostgreSQL one JSON document that it takes apart.
 A driver's ``executemany`` gives Python's interpreter lock away and takes it again at each row. A
 thread that writes beside a busy event loop would wait for the loop, and the loop for the thread, at
-each of them; here both wait once for all rows.
+each of them; here both wait once for many rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -20,6 +23,12 @@ from sqlalchemy.exc import StatementError
 
 _POSTGRES = PGDialect()  # type: ignore[no-untyped-call]
 _ENCODER = msgspec.json.Encoder()
+
+_ROWS_AT_ONCE = (1024, 256, 64, 16, 4, 1)
+"""Rows of a statement: few sizes, since each is compiled once a connection and kept."""
+
+_SQLITE_VALUES = 32_766 if sqlite3.sqlite_version_info >= (3, 32) else 999
+"""Values that a statement may have (https://www.sqlite.org/limits.html, 9)."""
 
 
 def insert_rows(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -36,12 +45,12 @@ def insert_rows(connection: Connection, table: sa.Table, rows: Sequence[tuple[An
     sqlalchemy.exc.StatementError
         For one value that cannot be kept; no row is then.
     """
-    statement = _statement(table, connection.dialect.name)
-    try:
-        document = _ENCODER.encode(rows).decode()
-    except TypeError as error:
-        raise StatementError(str(error), str(statement), None, error) from error
-    connection.execute(statement, {"rows": document})
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        _insert_into_sqlite(connection, table, rows)
+    else:
+        _insert_into_postgres(connection, table, rows)
 
 
 def timestamp_text(at: datetime) -> str:
@@ -49,28 +58,71 @@ def timestamp_text(at: datetime) -> str:
     return at.astimezone(timezone.utc).isoformat(" ", "microseconds")
 
 
-@lru_cache
-def _statement(table: sa.Table, dialect: str) -> sa.TextClause:
-    names = ", ".join(column.name for column in table.columns)
-    if dialect == "sqlite":
-        values = ", ".join(_of_sqlite(i, column) for i, column in enumerate(table.columns))
-        source = "json_each(:rows)"
-    else:
-        values = ", ".join(_of_postgres(i, column) for i, column in enumerate(table.columns))
-        source = "json_array_elements(CAST(:rows AS json)) AS each(value)"
-    return sa.text(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {source}")
+def _insert_into_sqlite(
+    connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    try:
+        kept = _as_sqlite_keeps_them(table, rows)
+        n_done = 0
+        for n_rows in _ROWS_AT_ONCE:
+            if n_rows * len(table.columns) > _SQLITE_VALUES:
+                continue
+            while len(kept) - n_done >= n_rows:
+                values = tuple(chain.from_iterable(kept[n_done : n_done + n_rows]))
+                connection.exec_driver_sql(_sqlite_statement(table, n_rows), values)
+                n_done += n_rows
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise StatementError(str(error), _sqlite_statement(table, 1), None, error) from error
 
 
-def _of_sqlite(i: int, column: sa.Column[Any]) -> str:
-    """Return a column's value in the form in which SQLAlchemy keeps it there."""
-    value = f"json_extract(value, '$[{i}]')"
+def _as_sqlite_keeps_them(
+    table: sa.Table, rows: Sequence[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    """Return rows with each value in the form in which SQLAlchemy keeps it there."""
+    columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+    for i, column in enumerate(table.columns):
+        form = _sqlite_form(column)
+        if form is not None:
+            columns[i] = [None if value is None else form(value) for value in columns[i]]
+    return list(zip(*columns, strict=True))
+
+
+def _sqlite_form(column: sa.Column[Any]) -> Callable[[str], str] | None:
     if isinstance(column.type, sa.Uuid):
-        return f"replace({value}, '-', '')"
+        return lambda text: text.replace("-", "")
     if isinstance(column.type, sa.types.TypeDecorator) and isinstance(
         column.type.impl_instance, sa.DateTime
     ):
-        return f"substr({value}, 1, 26)"
-    return value
+        return lambda text: text[:26]  # without its time zone
+    return None
+
+
+@lru_cache
+def _sqlite_statement(table: sa.Table, n_rows: int) -> str:
+    names = ", ".join(column.name for column in table.columns)
+    row = f"({', '.join('?' * len(table.columns))})"
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([row] * n_rows)}"
+
+
+def _insert_into_postgres(
+    connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    statement = _postgres_statement(table)
+    try:
+        document = _ENCODER.encode(rows).decode()
+    except TypeError as error:
+        raise StatementError(str(error), str(statement), None, error) from error
+    connection.execute(statement, {"rows": document})
+
+
+@lru_cache
+def _postgres_statement(table: sa.Table) -> sa.TextClause:
+    names = ", ".join(column.name for column in table.columns)
+    values = ", ".join(_of_postgres(i, column) for i, column in enumerate(table.columns))
+    return sa.text(
+        f"INSERT INTO {table.name} ({names}) SELECT {values} "
+        "FROM json_array_elements(CAST(:rows AS json)) AS each(value)"
+    )
 
 
 def _of_postgres(i: int, column: sa.Column[Any]) -> str:

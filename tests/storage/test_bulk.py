@@ -70,6 +70,30 @@ def test_rows_come_back_as_if_they_had_been_inserted_one_by_one(
     assert one.id == rows[1][0]
 
 
+@pytest.mark.parametrize("n_rows", [0, 1, 5, 1023, 1025, 2500])
+def test_any_number_of_rows_arrives_once_each(engine: Engine, table: sa.Table, n_rows: int) -> None:
+    at = timestamp_text(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    with writing(engine) as connection:
+        insert_rows(
+            connection,
+            table,
+            [(id, at, None, None, count, True) for count, id in enumerate(new_ids(n_rows))],
+        )
+    with reading(engine) as connection:
+        counts = connection.scalars(sa.select(table.c.count).order_by(table.c.id)).all()
+    assert counts == list(range(n_rows))
+
+
+@pytest.mark.parametrize("count", [object(), 2**70])
+@pytest.mark.parametrize("text", ["fine", "\ud800"])
+def test_what_no_database_can_keep_is_a_statement_error(
+    engine: Engine, table: sa.Table, count: object, text: str
+) -> None:
+    at = timestamp_text(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    with pytest.raises(StatementError), writing(engine) as connection:
+        insert_rows(connection, table, [(new_ids(1)[0], at, text, None, count, True)])
+
+
 def test_one_row_that_cannot_be_kept_keeps_all_out(engine: Engine, table: sa.Table) -> None:
     [first, second] = new_ids(2)
     at = timestamp_text(datetime(2026, 1, 1, tzinfo=timezone.utc))
