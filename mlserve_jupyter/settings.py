@@ -32,6 +32,12 @@ class Settings:
         notebook root.
     database_url
         SQLAlchemy URL; empty means ``mlserve.db`` in ``data_dir``.
+    artifacts_url
+        Where artifacts and archives lie: any URL that fsspec knows, such as ``s3://bucket/prefix``;
+        empty for folders in ``data_dir``.
+    artifacts_timeout_s, artifacts_cache_bytes
+        How long a request to that store may go without an answer, and what the copies of artifacts
+        in ``data_dir`` may take.
     owner
         Name of the platform user that the notebook's owner is, where Jupyter gives no name of its
         own (plain token or password authentication).
@@ -90,6 +96,9 @@ class Settings:
 
     data_dir: Path
     database_url: str = ""
+    artifacts_url: str = ""
+    artifacts_timeout_s: float = 5.0
+    artifacts_cache_bytes: int = 10 * GIB
     owner: str = "owner"
     registration: str = "closed"
     allow_pickle: bool = True
@@ -131,6 +140,8 @@ class Settings:
         if not self.data_dir.is_absolute():
             raise SettingsInvalid(f"data_dir must be an absolute path, not {str(self.data_dir)!r}.")
         for name in (
+            "artifacts_timeout_s",
+            "artifacts_cache_bytes",
             "max_artifact_bytes",
             "max_body_bytes",
             "max_answer_bytes",
@@ -180,6 +191,8 @@ class Settings:
             )
         if self.redis_url:
             check_redis_url(self.redis_url)
+        if self.artifacts_url:
+            check_artifacts_url(self.artifacts_url)
         check_name(self.owner)
 
     @property
@@ -240,6 +253,37 @@ def check_redis_url(url: str) -> None:
             "redis_url is set, but the Redis client is not installed: "
             "`pip install 'mlserve_jupyter[redis]'`."
         )
+
+
+def check_artifacts_url(url: str) -> None:
+    """Refuse a URL of an artifact store that cannot work.
+
+    Raises
+    ------
+    SettingsInvalid
+        Saying what would.
+    """
+    protocol, separator, path = url.partition("://")
+    if not separator or not path.strip("/") or (protocol == "file" and not path.startswith("/")):
+        raise SettingsInvalid(
+            f"artifacts_url is a URL such as s3://bucket/prefix or file:///folder, not "
+            f"{shown_url(url)!r}."
+        )
+    if protocol == "file":
+        return
+    is_s3 = protocol in ("s3", "s3a")
+    if find_spec("fsspec") is None or (is_s3 and find_spec("s3fs") is None):
+        raise SettingsInvalid(
+            "artifacts_url is set, but the file systems that it needs are not installed: "
+            "`pip install 'mlserve_jupyter[s3]'`."
+        )
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without the password or the query that it may hold."""
+    protocol, separator, rest = url.partition("://")
+    place, _, path = rest.partition("?")[0].partition("/")
+    return f"{protocol}{separator}{place.rpartition('@')[2]}/{path}".rstrip("/")
 
 
 def check_name(name: str) -> str:

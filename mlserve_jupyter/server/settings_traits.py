@@ -24,6 +24,19 @@ class SettingsTraits(Configurable):
     database_url = Unicode(
         _DEFAULTS.database_url, help="SQLAlchemy URL; empty for SQLite in data_dir."
     ).tag(config=True)
+    artifacts_url = Unicode(
+        _DEFAULTS.artifacts_url,
+        help="Where artifacts and archives lie: any fsspec URL, such as s3://bucket/prefix (needs "
+        "the extra 's3'); empty for folders in data_dir.",
+    ).tag(config=True)
+    artifacts_timeout_s = Float(
+        _DEFAULTS.artifacts_timeout_s,
+        help="How long a request to that store may go without an answer, in seconds.",
+    ).tag(config=True)
+    artifacts_cache_bytes = Int(
+        _DEFAULTS.artifacts_cache_bytes,
+        help="Bytes of the copies of artifacts that are kept in data_dir.",
+    ).tag(config=True)
     owner = Unicode(
         _DEFAULTS.owner,
         help="Name of the platform user that the notebook's owner is, where Jupyter itself gives "
