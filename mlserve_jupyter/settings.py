@@ -84,6 +84,8 @@ class Settings:
         Origins, such as ``https://app.example.org``, whose pages may call with a key or token.
     metrics_public
         Whether anybody may read the metrics, which name the models of all users.
+    slow_request_s
+        Requests that take longer are logged as warnings, with what took how long; 0 for none.
     keep_warm_models
         How many of the versions that were called within a day are loaded at start, and are loaded
         again after a worker has ended; 0 for none.
@@ -128,6 +130,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     metrics_public: bool = False
+    slow_request_s: float = 1.0
     keep_warm_models: int = 8
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
@@ -178,6 +181,8 @@ class Settings:
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "
                 f"{self.worker_start_method!r}."
             )
+        if self.slow_request_s < 0:
+            raise SettingsInvalid("slow_request_s must not be negative; 0 means no warnings.")
         if self.quota_per_minute < 0:
             raise SettingsInvalid("quota_per_minute must not be negative; 0 means no limit.")
         trusted_networks(self.trusted_proxies)

@@ -50,6 +50,11 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True):
 class AuditResource(Resource):
     """``api/v1/audit``."""
 
+    @property
+    def may_take_long(self) -> bool:
+        """Whether it is an export."""
+        return self.get_query_argument("format", "json") != "json"
+
     @documented(
         summary="Read the audit log",
         query=AuditQuery,

@@ -35,7 +35,7 @@ from mlserve_jupyter.server.policy import check_scope, policy_of
 from mlserve_jupyter.server.predict import Failure, PredictResource
 from mlserve_jupyter.server.resource import BODY_TIMEOUT_S, request_id_of
 from mlserve_jupyter.services import Services
-from mlserve_jupyter.serving.call_record import PredictRequest
+from mlserve_jupyter.serving.call_record import CallRecord, PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.users import User
 
@@ -183,14 +183,14 @@ class FastCall(ABC):
 
     Attributes
     ----------
-    request_id, principal, answering_version, n_bytes_written, is_caller_gone
+    request_id, principal, call, n_bytes_written, is_caller_gone
         As the ordinary handler has them, for the logs.
     """
 
     def __init__(self, door: FastPredict, admitted: Admitted, request_id: str) -> None:
         self.request_id = request_id
         self.principal = admitted.principal
-        self.answering_version: int | None = None
+        self.call: CallRecord | None = None
         self.n_bytes_written = 0
         self.is_caller_gone = False
         self._door = door
@@ -226,7 +226,7 @@ class FastCall(ABC):
             method=None,
             body=body,
             content_type=content_type,
-            note_version=self._note_version,
+            note_call=self._note_call,
         )
         try:
             answer = self._admitted.services.predictor.start(request)
@@ -247,8 +247,8 @@ class FastCall(ABC):
         if self._task is not None:
             self._task.cancel()
 
-    def _note_version(self, version: int) -> None:
-        self.answering_version = version
+    def _note_call(self, call: CallRecord) -> None:
+        self.call = call
 
     def _done(self, task: asyncio.Future[bytes]) -> None:
         if task.cancelled():
@@ -270,9 +270,7 @@ class FastCall(ABC):
 
     def _fail(self, error: BaseException) -> None:
         admitted = self._admitted
-        failure = Failure(
-            error, self.request_id, self.principal, admitted.quota, self.answering_version
-        )
+        failure = Failure(error, self.request_id, self.principal, admitted.quota, self.call)
         door, request = self._door, self.request
         ordinary = door.application.get_handler_delegate(
             request, door.handler, {"failure": failure}

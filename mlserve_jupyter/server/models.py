@@ -120,6 +120,11 @@ class ModelsResource(_ModelResource):
             return super().max_body_bytes
         return self.platform.settings.max_artifact_bytes + 64 * 2**20
 
+    @property
+    def may_take_long(self) -> bool:
+        """Whether it is an upload."""
+        return self.request.method == "POST"
+
     async def admit(self) -> None:
         """Admit the caller, then get ready for the upload."""
         await super().admit()
@@ -314,6 +319,11 @@ class VersionResource(_ModelResource):
 
 class ArtifactResource(_ModelResource):
     """``api/v1/models/{model}/versions/{n}/artifact``."""
+
+    @property
+    def may_take_long(self) -> bool:
+        """A download does."""
+        return True
 
     @documented(
         summary="Download an artifact",

@@ -26,7 +26,7 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.server.documentation import JSON, documented
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
 from mlserve_jupyter.server.resource import Resource
-from mlserve_jupyter.serving.call_record import PredictRequest
+from mlserve_jupyter.serving.call_record import CallRecord, PredictRequest
 
 
 class PredictQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Failure:
     request_id: str
     principal: Principal
     quota: Quota
-    version: int | None
+    call: CallRecord | None
 
 
 class PredictResource(Resource):
@@ -66,11 +66,11 @@ class PredictResource(Resource):
 
     Attributes
     ----------
-    answering_version
-        The version that answers, once it is known.
+    call
+        What the log will say, once it is known which version answers.
     """
 
-    answering_version: int | None = None
+    call: CallRecord | None = None
     _predicting: asyncio.Future[bytes] | None = None
 
     def initialize(self, failure: Failure | None = None) -> None:
@@ -80,7 +80,7 @@ class PredictResource(Resource):
         if failure is not None:
             self.request_id = failure.request_id
             self.principal = failure.principal
-            self.answering_version = failure.version
+            self.call = failure.call
             self._quota = failure.quota
 
     async def prepare(self) -> None:
@@ -95,9 +95,14 @@ class PredictResource(Resource):
         """The setting of that name."""
         return self.platform.settings.max_body_bytes
 
-    def note_version(self, version: int) -> None:
-        """Take note of the version that answers."""
-        self.answering_version = version
+    @property
+    def may_take_long(self) -> bool:
+        """Whether the predictor has seen the call, and says itself what took how long."""
+        return self.call is not None
+
+    def note_call(self, call: CallRecord) -> None:
+        """Take note of what the log will say."""
+        self.call = call
 
     @documented(
         summary="Predict",
@@ -130,7 +135,7 @@ class PredictResource(Resource):
             method=self.get_query_argument("method", None),
             body=self.body,
             content_type=self.request.headers.get("Content-Type", ""),
-            note_version=self.note_version,
+            note_call=self.note_call,
         )
         self._predicting = asyncio.ensure_future(services.predictor.predict(request))
         try:

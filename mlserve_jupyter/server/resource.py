@@ -42,6 +42,7 @@ from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.policy import Policy, check_scope, policy_of, public
 from mlserve_jupyter.server.query_arguments import QueryArguments
+from mlserve_jupyter.server.request_context import REQUEST_ID
 
 if TYPE_CHECKING:
 
@@ -67,6 +68,7 @@ T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _MAX_LENGTH_DIGITS = 18
 _READ_IF_REFUSED_BYTES = 64 * 1024
+_MAX_LOGGED_CHARS = 200
 SMALL_BODY_BYTES = 2**20
 BODY_TIMEOUT_S = 60.0
 
@@ -122,6 +124,11 @@ class Resource(QueryArguments, _Host):
     def policy(self) -> Policy | None:
         """What the method asks of its caller; None for one that is not there."""
         return policy_of(getattr(type(self), (self.request.method or "GET").lower()))
+
+    @property
+    def may_take_long(self) -> bool:
+        """Whether no warning is due where the request takes longer than ``slow_request_s``."""
+        return False
 
     @property
     def client_address(self) -> str:
@@ -181,6 +188,7 @@ class Resource(QueryArguments, _Host):
         A small body is read all the same: to close a connection on what the caller is still
         sending would take the answer along.
         """
+        REQUEST_ID.set(self.request_id)
         try:
             await self.admit()
         except (MLServeError, HTTPError) as refusal:
@@ -341,7 +349,23 @@ class Resource(QueryArguments, _Host):
         if method not in self.SUPPORTED_METHODS:
             method = "other"  # callers can make up as many as they like
         self.platform.requests.note(self.route, method, self.get_status())
+        self._warn_if_slow()
         super().on_finish()
+
+    def _warn_if_slow(self) -> None:
+        limit_s = self.platform.settings.slow_request_s
+        duration_s = self.request.request_time()
+        if not limit_s or duration_s < limit_s or self.may_take_long:
+            return
+        log.warning(
+            "%s %s took %.0f ms: status %d (request %s)",
+            self.request.method,
+            self.request.path[:_MAX_LOGGED_CHARS],
+            duration_s * 1e3,
+            self.get_status(),
+            self.request_id,
+            extra={"request_id": self.request_id, "total_ms": round(duration_s * 1e3, 3)},
+        )
 
     def log_exception(
         self,

@@ -144,6 +144,10 @@ class SettingsTraits(Configurable):
         _DEFAULTS.metrics_public,
         help="Whether anybody may read mlserve/metrics, which names the models of all users.",
     ).tag(config=True)
+    slow_request_s = Float(
+        _DEFAULTS.slow_request_s,
+        help="Requests that take longer are logged as warnings, in seconds; 0 for none.",
+    ).tag(config=True)
     keep_warm_models = Int(
         _DEFAULTS.keep_warm_models,
         help="Recently called versions that are loaded before they are called again: at start and "

@@ -27,8 +27,8 @@ class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
         The caller as the log shows it.
     version, method
         None for the defaults.
-    note_version
-        Told which version answers, as soon as it is known.
+    note_call
+        Given what the log will say, as soon as it is known which version answers.
     """
 
     request_id: str
@@ -39,7 +39,7 @@ class PredictRequest(msgspec.Struct, frozen=True, kw_only=True):
     method: str | None
     body: bytes
     content_type: str
-    note_version: Callable[[int], None] = lambda _: None
+    note_call: Callable[[CallRecord], None] = lambda _: None
 
 
 class _Head(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import Question, ResultCache
 from mlserve_jupyter.serving.runtimes.compiled_runtime import CompiledRuntime
+from mlserve_jupyter.serving.slow_calls import SlowCalls
 from mlserve_jupyter.serving.trust import check_may_run
 from mlserve_jupyter.serving.worker_errors import (
     checked_json,
@@ -73,12 +74,19 @@ class Predictor:
         self._compiled = CompiledRuntime(settings)
         self._decoder_pool = DecoderPool(settings)
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
+        self._slow = SlowCalls(settings.slow_request_s)
 
     def apply(self, settings: Settings) -> None:
         """Go on with other deadlines."""
         self._settings = settings
         self._compiled.apply(settings)
         self._decoder_pool.apply(settings)
+        self._slow.apply(settings.slow_request_s)
+
+    @property
+    def n_slow(self) -> int:
+        """Calls that took longer than ``slow_request_s``."""
+        return self._slow.n_slow
 
     @property
     def n_in_threads(self) -> int:
@@ -132,8 +140,8 @@ class Predictor:
     def _predict_with(
         self, version: ServedVersion, request: PredictRequest, started: float
     ) -> bytes | Awaitable[bytes]:
-        request.note_version(version.version)
         record = CallRecord(version, request, started, self._settings.log_max_value_bytes)
+        request.note_call(record)
         try:
             check_may_run(version, self._catalog.current, self._settings)
             record.method = _method_of(version, request.method)
@@ -157,11 +165,11 @@ class Predictor:
                     checked_json(answer.body, version_name(version))
         except MLServeError as error:
             record.fail(error)
-            self._log.append(record.finished())
+            self._finish(record)
             raise
         if answer is None:
             return self._predict_in_time(record, batch, question)
-        self._log.append(record.finished())
+        self._finish(record)
         return record.answer(answer.columns)
 
     def _answer_at_once(
@@ -189,7 +197,7 @@ class Predictor:
         def settle(answer: Answer | None) -> None:
             if answered.cancelled():
                 record.status = "cancelled"
-                self._log.append(record.finished())
+                self._finish(record)
             elif answer is None:
                 later = asyncio.ensure_future(self._predict_in_time(record, batch, question))
                 _follow(later, answered)
@@ -198,7 +206,7 @@ class Predictor:
                 record.outputs = answer.body
                 if question is not None:
                     question.note_computed(answer.reply.predict_ms / 1e3 / answer.n_calls)
-                self._log.append(record.finished())
+                self._finish(record)
                 answered.set_result(record.answer(answer.columns))
 
         is_taken = self._compiled.join(record.version, record.method, batch, settle)
@@ -227,7 +235,7 @@ class Predictor:
             record.status = "cancelled"
             raise
         finally:
-            self._log.append(record.finished())
+            self._finish(record)
         return record.answer(answer.columns)
 
     async def _answer(
@@ -272,6 +280,12 @@ class Predictor:
             await environment.warm(version.environment.modules)
         return (await environment.load(model_ref(version))).error
 
+    def _finish(self, record: CallRecord) -> None:
+        """Hand a call that has ended to the log."""
+        row = record.finished()
+        self._log.append(row)
+        self._slow.note(record.version, row)
+
     def _check_size(self, batch: Batch) -> None:
         """Refuse what compression has let in: few bytes may hold very many rows."""
         limit = self._settings.max_queue_rows
@@ -284,7 +298,7 @@ class Predictor:
 
     async def _decode(self, version: ServedVersion, request: PredictRequest) -> SealedBatch:
         if is_read_at_speed(request.body, request.content_type):
-            batch = self._decoder(version).decode_at_speed(request.body)
+            batch = self._decoder(version).decode_at_speed(request.body, request.content_type)
             if batch is not None:
                 return sealed(batch)
         return await self._decoder_pool.decode(version, request.body, request.content_type)

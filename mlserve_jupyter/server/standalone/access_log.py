@@ -19,6 +19,7 @@ from tornado.web import RequestHandler
 
 from mlserve_jupyter.errors import SettingsInvalid
 from mlserve_jupyter.server.fast_predict import FastCall
+from mlserve_jupyter.serving.call_record import CallRecord
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
         Of the client.
     principal, model, version
         Where they are known.
+    rows, cached, queue_ms, load_ms, predict_ms
+        Of predictions that a version was found for.
     """
 
     time: str
@@ -61,6 +64,11 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     principal: str | None = None
     model: str | None = None
     version: int | None = None
+    rows: int | None = None
+    cached: bool | None = None
+    queue_ms: float | None = None
+    load_ms: float | None = None
+    predict_ms: float | None = None
 
 
 class DroppedLine(msgspec.Struct, frozen=True):
@@ -68,6 +76,15 @@ class DroppedLine(msgspec.Struct, frozen=True):
 
     time: str
     dropped: int
+
+
+class _Call(msgspec.Struct, frozen=True):
+    version: int
+    rows: int
+    cached: bool
+    queue_ms: float
+    load_ms: float
+    predict_ms: float
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -80,7 +97,7 @@ class _Request(msgspec.Struct, frozen=True):
     path: str
     address: str
     principal: object
-    version: int | None
+    call: _Call | None
 
 
 class AccessLog:
@@ -137,7 +154,7 @@ class AccessLog:
                 request.path,
                 getattr(handler, "client_address", ""),
                 getattr(handler, "principal", None),
-                getattr(handler, "answering_version", None),
+                _call_of(handler),
             )
         )
 
@@ -192,6 +209,8 @@ def line_of(request: _Request) -> bytes:
     """Return a request as JSON, in which control characters are escaped."""
     model = _MODEL.search(request.path)
     version = _VERSION.search(request.path)
+    call = request.call
+    of_call = {} if call is None else msgspec.structs.asdict(call)
     return msgspec.json.encode(
         AccessLine(
             time=_iso(request.ended_at_s),
@@ -205,8 +224,22 @@ def line_of(request: _Request) -> bytes:
             address=request.address,
             principal=None if request.principal is None else str(request.principal),
             model=model[1][:MAX_PATH_CHARS] if model else None,
-            version=request.version or (int(version[1]) if version else None),
+            **{"version": int(version[1]) if version else None, **of_call},
         )
+    )
+
+
+def _call_of(handler: RequestHandler | FastCall) -> _Call | None:
+    record: CallRecord | None = getattr(handler, "call", None)
+    if record is None:
+        return None
+    return _Call(
+        record.version.version,
+        record.n_rows,
+        record.cached,
+        round(record.queue_ms, 3),
+        round(record.load_ms, 3),
+        round(record.predict_ms, 3),
     )
 
 

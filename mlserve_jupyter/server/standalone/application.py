@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _DEFAULTS = HostOptions(settings=Settings(data_dir=Path("/")))
 _OWN = (
     "ip", "port", "workers", "base_url", "allowed_hosts", "certfile", "keyfile", "drain_grace_s",
-    "drain_timeout_s", "keep_alive_s", "access_log",
+    "drain_timeout_s", "keep_alive_s", "access_log", "log_style",
 )  # fmt: skip
 
 
@@ -84,6 +84,11 @@ class MLServeServer(SettingsTraits, JupyterApp):
     ).tag(config=True)
     access_log = Unicode(
         _DEFAULTS.access_log, help="Where a JSON line a request goes: 'off', 'stderr' or a file."
+    ).tag(config=True)
+
+    log_style = Unicode(
+        _DEFAULTS.log_style,
+        help="What the server says on stderr: 'text', or 'json' for one JSON object a line.",
     ).tag(config=True)
 
     @default("allow_pickle")
@@ -222,7 +227,7 @@ def _serve(app: MLServeServer, arguments: Sequence[str]) -> int:
     from mlserve_jupyter.server.standalone.parent import Parent
 
     orders = app.orders()
-    log_to_stderr(orders.options.log_level)
+    log_to_stderr(orders.options.log_level, orders.options.log_style)
     prepare_admins(orders.options.settings)
     allow_many_connections()
     parent = Parent(orders, lambda: MLServeServer.configured(arguments).orders())

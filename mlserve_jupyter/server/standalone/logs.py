@@ -1,4 +1,4 @@
-"""What the server says: one line a message on stderr, in which line breaks are escaped."""
+"""What the server says on stderr: one line a message, in which line breaks are escaped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ class OneLine(logging.Formatter):
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
-def log_to_stderr(level: int) -> None:
-    """Send everything that is logged to stderr."""
+def log_to_stderr(level: int, log_style: str) -> None:
+    """Send everything that is logged to stderr, as ``text`` or as ``json``."""
     handler = logging.StreamHandler()
-    handler.setFormatter(OneLine("[%(levelname).1s %(asctime)s %(process)d %(name)s] %(message)s"))
+    handler.setFormatter(_formatter(log_style))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
+
+
+def _formatter(log_style: str) -> logging.Formatter:
+    if log_style == "json":
+        from mlserve_jupyter.server.json_log import JsonLines
+
+        return JsonLines()
+    return OneLine("[%(levelname).1s %(asctime)s %(process)d %(name)s] %(message)s")

@@ -30,6 +30,7 @@ RELOADABLE = frozenset(
         "predict_timeout_s",
         "quota_per_minute",
         "registration",
+        "slow_request_s",
         "trusted_proxies",
         "verify_timeout_s",
         "worker_idle_s",
@@ -60,8 +61,8 @@ class HostOptions:
         How long a connection may be idle, and how long a request's headers may take.
     access_log
         ``off``, ``stderr`` or a file.
-    log_level
-        Of the standard library's logging.
+    log_level, log_style
+        Of the standard library's logging; ``text`` or ``json``.
     """
 
     settings: Settings
@@ -77,6 +78,7 @@ class HostOptions:
     keep_alive_s: float = 75.0
     access_log: str = "off"
     log_level: int = 20
+    log_style: str = "text"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the option."""
@@ -87,6 +89,8 @@ class HostOptions:
         for name in ("drain_grace_s", "drain_timeout_s"):
             if getattr(self, name) < 0:
                 raise SettingsInvalid(f"{name} must not be negative.")
+        if self.log_style not in ("text", "json"):
+            raise SettingsInvalid(f"log_style must be 'text' or 'json', not {self.log_style!r}.")
         if self.keep_alive_s <= 0:
             raise SettingsInvalid("keep_alive_s must be positive.")
         if not (self.base_url.startswith("/") and self.base_url.endswith("/")):
