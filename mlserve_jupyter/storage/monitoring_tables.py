@@ -60,15 +60,22 @@ labels = sa.Table(
 archives = sa.Table(
     "archives",
     metadata,
-    # Predictions that were moved to a file, and whether their rows are gone already.
+    # A day's predictions in a file of the artifact store, and where their rows are.
     sa.Column("id", uuid_text, primary_key=True),
-    sa.Column("begins_at", UtcDateTime, nullable=False),
+    sa.Column("begins_at", UtcDateTime, nullable=False, index=True),
     sa.Column("ends_at", UtcDateTime, nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("n_rows", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # Known once the file was read back.
+    sa.Column("sha256", sa.String(64)),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("n_rows", sa.BigInteger),
+    # Restored rows stay as long.
+    sa.Column("kept_until", UtcDateTime),
+    sa.CheckConstraint(
+        "state IN ('writing', 'verified', 'archived', 'restoring', 'restored')", name="state"
+    ),
 )
 
 alerts = sa.Table(

@@ -85,13 +85,20 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("begins_at", _utc, nullable=False),
         sa.Column("ends_at", _utc, nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("sha256", sa.String(64), nullable=False),
-        sa.Column("n_rows", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("created_at", _utc, nullable=False),
+        sa.Column("sha256", sa.String(64)),
+        sa.Column("size_bytes", sa.BigInteger()),
+        sa.Column("n_rows", sa.BigInteger()),
+        sa.Column("kept_until", _utc),
         sa.PrimaryKeyConstraint("id", name="pk_archives"),
+        sa.CheckConstraint(
+            "state IN ('writing', 'verified', 'archived', 'restoring', 'restored')",
+            name=op.f("ck_archives_state"),
+        ),
     )
+    op.create_index("ix_archives_begins_at", "archives", ["begins_at"])
     op.create_table(
         "alerts",
         sa.Column("id", sa.Uuid(), nullable=False),
