@@ -19,6 +19,9 @@ from typing import Any
 
 import httpx
 
+from mlserve_jupyter.settings import Settings
+from tests.stores import EmbeddedStores, Stores, options_of
+
 TOKEN = "0123456789abcdef0123456789abcdef"
 START_TIMEOUT_S = 120.0
 
@@ -38,6 +41,8 @@ class LiveServer:
         Of the platform's routes, with a trailing slash.
     token
         Jupyter's token.
+    settings
+        Where the platform keeps its data.
     """
 
     process: subprocess.Popen[bytes]
@@ -47,6 +52,7 @@ class LiveServer:
     runtime_dir: Path
     data_dir: Path
     log_path: Path
+    settings: Settings
     env: dict[str, str] = field(repr=False)
 
     @property
@@ -95,11 +101,13 @@ def start_server(
     interpreter: str = sys.executable,
     before: Sequence[str] = (),
     with_extension: bool = True,
+    stores: Stores | None = None,
 ) -> Iterator[LiveServer]:
     """Start ``jupyter server`` with data, runtime and notebook folders below ``folder``."""
     places = {name: folder / name for name in ("root", "runtime", "data", "config", "home")}
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
+    settings = (stores or EmbeddedStores()).at(places["data"] / "mlserve")
     port = free_port()
     full_env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY", "MLSERVE"))},
@@ -125,6 +133,7 @@ def start_server(
                 f"--ServerApp.root_dir={places['root']}",
                 f"--IdentityProvider.token={TOKEN}",
                 "--ServerApp.jpserver_extensions={'mlserve_jupyter': True}",
+                *options_of(settings, "MLServeApp"),
                 *options,
             ],
             env=full_env,
@@ -140,6 +149,7 @@ def start_server(
         places["runtime"],
         places["data"],
         log_path,
+        settings,
         full_env,
     )
     try:

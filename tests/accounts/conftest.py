@@ -11,12 +11,13 @@ from mlserve_jupyter.storage.users import User
 from tests.accounts.platforms import RunningPlatform, running
 from tests.live import start_server
 from tests.standalone.hosts import start_standalone
-from tests.storage.databases import opened, settings_in
+from tests.storage.databases import opened
+from tests.stores import Stores
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
+def engine(stores: Stores, tmp_path: Path) -> Iterator[Engine]:
+    with opened(stores.settings(tmp_path)) as engine:
         yield engine
 
 
@@ -27,10 +28,10 @@ def user(engine: Engine) -> User:
 
 @pytest.fixture(scope="session", params=["embedded", "standalone"])
 def platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, stores: Stores, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningPlatform]:
     """A server of each host, shared by all tests that leave it as it is."""
     folder = tmp_path_factory.mktemp(request.param)
     start = start_server if request.param == "embedded" else start_standalone
-    with start(Path(folder)) as host, running(host) as platform:
+    with start(Path(folder), stores=stores) as host, running(host) as platform:
         yield platform

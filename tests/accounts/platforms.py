@@ -12,7 +12,6 @@ import httpx
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.api.manifest import encode_json
-from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine
 from mlserve_jupyter.storage.users import Role
 from tests.accounts.people import ALL_SCOPES, Person, add_person
@@ -59,7 +58,7 @@ def data_dir_of(host: Host) -> Path:
 def running(host: Host) -> Iterator[RunningPlatform]:
     """Give a server with its database."""
     host.request("GET", "api/v1/models")  # the embedded host opens its database at the first call
-    engine = open_engine(Settings(data_dir=data_dir_of(host)))
+    engine = open_engine(host.settings)
     try:
         yield RunningPlatform(host, engine)
     finally:

@@ -15,7 +15,6 @@ from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.accounts.passwords import hash_password
 from mlserve_jupyter.accounts.people import add_person
-from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine, writing
 from mlserve_jupyter.storage.users import Role
 from tests.live import NO_TLS, LiveServer
@@ -38,7 +37,7 @@ def data_dir(server: Server) -> Path:
 @contextmanager
 def database(server: Server) -> Iterator[Engine]:
     assert server.request("GET", "api/v1/models").status_code == 200, "it is there now"
-    engine = open_engine(Settings(data_dir=data_dir(server)))
+    engine = open_engine(server.settings)
     try:
         yield engine
     finally:

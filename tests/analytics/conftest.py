@@ -8,12 +8,13 @@ from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.settings import Settings
 from tests.registry.deploys import Deploys
-from tests.storage.databases import opened, settings_in
+from tests.storage.databases import opened
+from tests.stores import Stores
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return settings_in(tmp_path, log_flush_s=0.01)
+def settings(stores: Stores, tmp_path: Path) -> Settings:
+    return stores.settings(tmp_path, log_flush_s=0.01)
 
 
 @pytest.fixture

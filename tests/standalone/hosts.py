@@ -16,8 +16,10 @@ from typing import Any
 import httpx
 
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.settings import Settings
 from tests.live import NO_TLS, free_port
 from tests.server.manifests import manifest_of
+from tests.stores import EmbeddedStores, Stores, options_of
 
 START_TIMEOUT_S = 120.0
 COMMAND = (sys.executable, "-m", "mlserve_jupyter.server.standalone")
@@ -25,7 +27,15 @@ COMMAND = (sys.executable, "-m", "mlserve_jupyter.server.standalone")
 
 @dataclass
 class StandaloneServer:
-    """A running server; ``url`` is that of the platform's routes, with a trailing slash."""
+    """A running server.
+
+    Attributes
+    ----------
+    url
+        Of the platform's routes, with a trailing slash.
+    settings
+        Where the platform keeps its data.
+    """
 
     process: subprocess.Popen[bytes]
     url: str
@@ -33,6 +43,7 @@ class StandaloneServer:
     folder: Path
     env: dict[str, str]
     log_path: Path
+    settings: Settings
 
     @property
     def data_dir(self) -> Path:
@@ -94,22 +105,30 @@ def start_standalone(
     scheme: str = "http",
     ready: bool = True,
     env: Mapping[str, str] | None = None,
+    stores: Stores | None = None,
 ) -> Iterator[StandaloneServer]:
     """Start ``jupyter mlserve`` with data and configuration below ``folder``."""
     (folder / "config").mkdir(parents=True, exist_ok=True)
+    settings = (stores or EmbeddedStores()).at(folder / "data" / "mlserve")
     port = free_port()
     full_env = environment(folder, env)
     log_path = folder / f"standalone-{port}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*COMMAND, f"--port={port}", f"--base-url={base_url}", *options],
+            [
+                *COMMAND,
+                f"--port={port}",
+                f"--base-url={base_url}",
+                *options_of(settings, "MLServeServer"),
+                *options,
+            ],
             env=full_env,
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
         )
     url = f"{scheme}://127.0.0.1:{port}{base_url}mlserve/"
-    server = StandaloneServer(process, url, port, folder, full_env, log_path)
+    server = StandaloneServer(process, url, port, folder, full_env, log_path, settings)
     try:
         if ready:
             wait_until_ready(server)

