@@ -129,7 +129,7 @@ def test_a_deploy_whose_rename_fails_leaves_nothing(
     monkeypatch.setattr(deploy.store, "publish", full)
     with pytest.raises(StorageFull):
         deploy()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageFull):
         deploy("other")
     monkeypatch.undo()
     assert deploy.registry.epoch() == epoch
