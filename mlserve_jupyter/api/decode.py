@@ -7,6 +7,7 @@ imported when the first body of columns comes, and only then.
 from __future__ import annotations
 
 from mlserve_jupyter.api.arrow_body import ARROW_STREAM, PARQUET, read_table
+from mlserve_jupyter.api.arrow_floats import batch_of_floats, read_float_columns
 from mlserve_jupyter.api.csv_body import read_csv
 from mlserve_jupyter.api.json_body import JsonBody
 from mlserve_jupyter.api.layout import ExtraColumns, Layout
@@ -18,7 +19,7 @@ ACCEPTED = ("application/json", "text/csv", ARROW_STREAM, PARQUET)
 """The content types of a predict body."""
 
 COLUMNAR = frozenset({ARROW_STREAM, PARQUET})
-"""Those whose bodies are columns, which only a decoder process reads."""
+"""Those whose bodies are columns; all but the plainest are read by a decoder process only."""
 
 MAX_DECODED_BYTES = 512 * 2**20
 """What a body of columns may take in memory, where nothing else was said."""
@@ -83,13 +84,23 @@ class InputDecoder:
             return self._admitted(self._layout.packed_batch(self._json.rows(body)))
         return pack_batch(self.decode(body, content_type), self._layout.spec)
 
-    def decode_at_speed(self, body: bytes) -> InputBatch | None:
-        """Decode a JSON body with its numbers packed; None where that would take its time.
+    def decode_at_speed(self, body: bytes, content_type: str) -> InputBatch | None:
+        """Decode a body with its numbers packed; None where that would take its time.
 
-        It does for anything unusual, for whatever does not fit, and where not all values are
+        It does for anything unusual, for most of what does not fit, and where not all values are
         numbers of one dtype.
+
+        Raises
+        ------
+        SignatureMismatch
+            When a column is not known, or is missing.
         """
-        rows = self._json.rows_at_speed(body) if self._layout.is_uniform else None
+        if not self._layout.is_uniform:
+            return None
+        if media_type_of(content_type) == ARROW_STREAM:
+            found = read_float_columns(body)
+            return None if found is None else batch_of_floats(found, self._layout)
+        rows = self._json.rows_at_speed(body)
         return self._layout.packed_batch(rows) if rows else None
 
     def _admitted(self, batch: InputBatch) -> InputBatch:

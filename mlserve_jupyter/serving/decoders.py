@@ -18,6 +18,7 @@ from importlib.util import find_spec
 import msgspec
 
 from mlserve_jupyter import errors
+from mlserve_jupyter.api.arrow_body import ARROW_STREAM
 from mlserve_jupyter.api.decode import COLUMNAR, media_type_of
 from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.errors import (
@@ -39,7 +40,9 @@ INLINE_BYTES = 64 * 1024
 """Smaller bodies, but those of columns, are decoded where they arrive."""
 
 AT_SPEED_BYTES = 1024 * 1024
-"""So are smaller ones of plain JSON, in a few milliseconds, as long as all in them fits."""
+"""So are smaller ones of plain JSON or plain columns, in milliseconds, as long as all fits."""
+
+_READ_AT_SPEED = ("application/json", "", ARROW_STREAM)
 
 N_DECODERS = 2
 IDLE_S = 60.0
@@ -65,7 +68,7 @@ def is_decoded_elsewhere(body: bytes, content_type: str) -> bool:
 
 def is_read_at_speed(body: bytes, content_type: str) -> bool:
     """Tell whether a body is small enough to be tried where it arrived first."""
-    return len(body) <= AT_SPEED_BYTES and media_type_of(content_type) in ("application/json", "")
+    return len(body) <= AT_SPEED_BYTES and media_type_of(content_type) in _READ_AT_SPEED
 
 
 class DecoderPool:

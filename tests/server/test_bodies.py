@@ -14,11 +14,12 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+import mlserve_jupyter
 from mlserve_jupyter.client.connection import Connection
 from mlserve_jupyter.client.http import Client
 from mlserve_jupyter.errors import RequestFailed
 from tests.columnar import ARROW, PARQUET, parquet_file, stream
-from tests.live import LiveServer
+from tests.live import LiveServer, start_server
 
 RNG = np.random.default_rng(0)
 N_ROWS = 20_000
@@ -33,8 +34,6 @@ FRAME = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def model(live_server: LiveServer) -> Any:
-    import mlserve_jupyter
-
     fitted = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough"), Ridge()
     ).fit(FRAME, FRAME["a"] * 3 + FRAME["n"])
@@ -124,6 +123,34 @@ def test_row_23_ten_million_rows_are_over_the_limit(live_server: LiveServer, mod
     body = b'{"instances":[' + b"[1.5,1]," * 10_000_000 + b"[1.5,1]]}"
     answer = post(live_server, body, "application/json")
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def decoder_pids(server: LiveServer) -> set[str]:
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    pids = {child for each in children for child in each.read_text().split()}
+    return {
+        child
+        for child in pids
+        if "decoding.main" in Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+    }
+
+
+def test_plain_columns_of_floats_are_read_where_they_arrive(tmp_path: Path) -> None:
+    values = RNG.normal(size=(1000, 30))
+    wide = Ridge().fit(values, values[:, 0])
+    frame = pd.DataFrame(values, columns=[f"x{i}" for i in range(30)])
+    with start_server(tmp_path) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLSERVE_URL", server.url)
+            patch.setenv("MLSERVE_KEY", server.key)
+            mlserve_jupyter.deploy(wide, name="wide", sample=values[:50])
+        plain = post(server, stream(frame), ARROW, "wide")
+        assert plain.json()["predictions"] == wide.predict(values).tolist()
+        assert decoder_pids(server) == set()
+        packed = post(server, stream(frame, compression="zstd"), ARROW, "wide")
+        assert packed.json()["predictions"] == plain.json()["predictions"]
+        assert len(decoder_pids(server)) == 1
 
 
 def test_the_server_itself_never_loads_arrow(live_server: LiveServer, model: Any) -> None:
