@@ -11,15 +11,12 @@ from threading import Condition, Thread
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.errors import MLServeError
-from mlserve_jupyter.storage.leadership import leadership_of
+from mlserve_jupyter.storage.leadership import CONFIRM_S, leadership_of
 
 log = logging.getLogger(__name__)
 
 FIRST_AFTER_S = 5.0
 """A process that starts has better things to do at first."""
-
-CONFIRM_S = 2.0
-"""How often the leader confirms its lock, and the others ask for it."""
 
 RETRY_S = 60.0
 """A job that failed is tried again after this, or sooner if it is due."""
@@ -76,7 +73,7 @@ class Maintenance:
         self._jobs = tuple(jobs)
         self._first_after_s = first_after_s
         self._confirm_s = confirm_s
-        self._lock = leadership_of(engine)
+        self._lock = leadership_of(engine, "maintenance")
         self._changed = Condition()
         self._due_at_s: dict[PeriodicJob, float] = {}
         self._running: dict[PeriodicJob, Thread] = {}

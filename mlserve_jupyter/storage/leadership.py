@@ -7,27 +7,29 @@ database. The operating system, or the database server, takes either back howeve
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from mlserve_jupyter.errors import StorageUnavailable
+from mlserve_jupyter.errors import Conflict, MLServeError, StorageUnavailable
 from mlserve_jupyter.storage.engine import translated_errors
 from mlserve_jupyter.storage.folders import disk_errors, open_and_own
 
 LEASE_S = 20.0
 """A leader that could not confirm its lock for this long stops to believe in it."""
 
-_SUFFIX = "-leader"
-_FIRST_WITH_IDLE_TIMEOUT = (14,)
+CONFIRM_S = 2.0
+"""How often a leader confirms its lock, and the others ask for it."""
 
-# Any constant will do; it is another one than that of migrations.
-_ADVISORY_LOCK = 0x6D6C7365727601
+_FIRST_WITH_IDLE_TIMEOUT = (14,)
 
 
 class Leadership(Protocol):
@@ -51,20 +53,63 @@ class Leadership(Protocol):
         """Give the lock up."""
 
 
-def leadership_of(engine: Engine, lease_s: float = LEASE_S) -> Leadership:
-    """Return the lock of a database, not acquired.
+def leadership_of(engine: Engine, name: str, lease_s: float = LEASE_S) -> Leadership:
+    """Return a lock of a database, not acquired.
 
     Parameters
     ----------
     engine
         From :func:`mlserve_jupyter.storage.engine.open_engine`.
+    name
+        What is to be done by one process at a time.
     lease_s
         Without an answer of a database server for so long, the lock counts as lost; the server
         takes it back after one and a half times that.
     """
     if engine.dialect.name == "sqlite":
-        return _FileLock(Path(f"{engine.url.database}{_SUFFIX}"))
-    return _AdvisoryLock(engine, lease_s)
+        return _FileLock(Path(f"{engine.url.database}-{name}.lock"))
+    digest = hashlib.sha256(f"mlserve {name}".encode()).digest()
+    return _AdvisoryLock(engine, int.from_bytes(digest[:8], "big", signed=True), lease_s)
+
+
+@contextmanager
+def leading(engine: Engine, name: str) -> Iterator[Callable[[], bool]]:
+    """Hold a lock in the block, and confirm it all the time.
+
+    Yields
+    ------
+    callable
+        Says whether the lock is still held; asked between the steps of what is done.
+
+    Raises
+    ------
+    Conflict
+        Another process holds it.
+    StorageUnavailable
+        The database or the file cannot be used.
+    """
+    lock = leadership_of(engine, name)
+    if not lock.acquire():
+        raise Conflict(
+            f"Another process is at work on the {name} of this database: wait until it is done."
+        )
+    is_done = Event()
+
+    def confirm() -> None:
+        while not is_done.wait(CONFIRM_S):
+            # Lost is lost, even if it could be had again.
+            with contextlib.suppress(MLServeError):
+                if lock.is_held():
+                    lock.acquire()
+
+    thread = Thread(target=confirm, name=f"mlserve-lock-{name}", daemon=True)
+    thread.start()
+    try:
+        yield lock.is_held
+    finally:
+        is_done.set()
+        thread.join(CONFIRM_S)
+        lock.release()
 
 
 class _FileLock:
@@ -95,9 +140,14 @@ class _AdvisoryLock:
     """
 
     def __init__(
-        self, engine: Engine, lease_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        key: int,
+        lease_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._key = key
         self._lease_s = lease_s
         self._clock = clock
         self._connection: Connection | None = None
@@ -139,7 +189,7 @@ class _AdvisoryLock:
             if (connection.dialect.server_version_info or ()) >= _FIRST_WITH_IDLE_TIMEOUT:
                 idle_ms = round(1500 * self._lease_s)
                 connection.execute(sa.text(f"SET idle_session_timeout = {idle_ms}"))
-            if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_LOCK))):
+            if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(self._key))):
                 return connection
         except BaseException:
             connection.invalidate()

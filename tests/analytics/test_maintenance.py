@@ -120,7 +120,7 @@ def test_at_the_end_a_job_is_told_to_stop(engine: Engine) -> None:
     with maintained(engine, PeriodicJob("work", 3600, work)):
         assert begun.wait(WAIT_S)
     assert stopped.is_set()
-    assert leadership_of(engine).acquire(), "the lock was not given up"
+    assert leadership_of(engine, "maintenance").acquire(), "the lock was not given up"
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_a_leader_that_falls_silent_loses_the_lock_before_another_can_have_it(
 ) -> None:
     settings = settings_in(tmp_path, database_url=postgres_url)
     with opened(settings) as engine:
-        silent, other = leadership_of(engine, lease_s=0.4), leadership_of(engine)
+        silent, other = leadership_of(engine, "it", lease_s=0.4), leadership_of(engine, "it")
         assert silent.acquire()
         assert silent.is_held()
         wait_until(lambda: not silent.is_held() or other.acquire())
