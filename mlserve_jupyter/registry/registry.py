@@ -64,9 +64,11 @@ from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.monitoring_tables import (
     alerts,
     baselines,
+    caller_stats,
     labels,
     live_histograms,
     prediction_stats,
+    stat_deltas,
 )
 from mlserve_jupyter.storage.tables import (
     artifact_approvals,
@@ -377,6 +379,8 @@ class Registry:
                 labels,
                 live_histograms,
                 baselines,
+                stat_deltas,
+                caller_stats,
                 prediction_stats,
                 predictions,
                 prediction_counts,

@@ -2,30 +2,86 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from mlserve_jupyter.storage.tables import UtcDateTime, json_text, metadata, uuid_text
 
+
+def _figures() -> list[sa.Column[Any]]:
+    """Return what calls are summed up to; the histograms are of ``analytics.latency_histogram``."""
+    return [
+        sa.Column("n_predictions", sa.BigInteger, nullable=False),
+        sa.Column("n_errors", sa.BigInteger, nullable=False),
+        sa.Column("n_cached", sa.BigInteger, nullable=False),
+        sa.Column("n_rows", sa.BigInteger, nullable=False),
+        sa.Column("total_ms", sa.LargeBinary),
+        sa.Column("queue_ms", sa.LargeBinary),
+        sa.Column("load_ms", sa.LargeBinary),
+        sa.Column("predict_ms", sa.LargeBinary),
+    ]
+
+
+def _slowest() -> list[sa.Column[Any]]:
+    """Return the time of the slowest call and, as JSON, the ten slowest."""
+    return [
+        sa.Column("slowest_ms", sa.Double, nullable=False),
+        sa.Column("slowest", sa.Text, nullable=False),
+    ]
+
+
+# Periods are whole numbers of seconds since 1970, UTC, so that both databases can count with them.
 prediction_stats = sa.Table(
     "prediction_stats",
     metadata,
-    # The calls of a version within a minute, an hour or a day, by method and caller.
-    sa.Column("grain", sa.String(8), primary_key=True),
-    sa.Column("at", UtcDateTime, primary_key=True),
+    # The calls of a version's method within each period of ``step_s`` that begins at ``start_s``.
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column(
         "version_id", uuid_text, sa.ForeignKey("model_versions.id"), primary_key=True, index=True
     ),
     sa.Column("method", sa.String(128), primary_key=True),
-    sa.Column("principal", sa.String(128), primary_key=True),
-    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False),
-    sa.Column("n_predictions", sa.BigInteger, nullable=False),
-    sa.Column("n_errors", sa.BigInteger, nullable=False),
-    sa.Column("n_cached", sa.BigInteger, nullable=False),
-    sa.Column("n_rows", sa.BigInteger, nullable=False),
-    # Mergeable histograms of the stages' times.
-    sa.Column("histograms", json_text, nullable=False),
+    *_figures(),
+    *_slowest(),
 )
-sa.Index(None, prediction_stats.c.model_id, prediction_stats.c.grain, prediction_stats.c.at)
+# All models of a range, and what is old enough to go.
+sa.Index(None, prediction_stats.c.step_s, prediction_stats.c.start_s)
+
+caller_stats = sa.Table(
+    "caller_stats",
+    metadata,
+    # The same by caller as well.
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("principal", sa.String(128), primary_key=True),
+    sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column(
+        "version_id", uuid_text, sa.ForeignKey("model_versions.id"), primary_key=True, index=True
+    ),
+    sa.Column("method", sa.String(128), primary_key=True),
+    *_figures(),
+)
+# All callers of a model in a range; all models of a range, and what is old enough to go.
+sa.Index(None, caller_stats.c.model_id, caller_stats.c.step_s, caller_stats.c.start_s)
+sa.Index(None, caller_stats.c.step_s, caller_stats.c.start_s)
+
+stat_deltas = sa.Table(
+    "stat_deltas",
+    metadata,
+    # What each batch of the log adds to the two tables above, until it is folded into them. Without
+    # foreign keys: what is left of a version that was deleted is left out.
+    sa.Column("id", uuid_text, primary_key=True),
+    sa.Column("model_id", uuid_text, nullable=False),
+    sa.Column("version_id", uuid_text, nullable=False),
+    sa.Column("method", sa.String(128), nullable=False),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("start_s", sa.BigInteger, nullable=False),
+    *_figures(),
+    *_slowest(),
+)
+sa.Index(None, stat_deltas.c.model_id, stat_deltas.c.start_s)
 
 baselines = sa.Table(
     "baselines",
