@@ -65,6 +65,7 @@ from mlserve_jupyter.storage.monitoring_tables import (
     alerts,
     baselines,
     caller_stats,
+    alert_limits,
     labels,
     live_histograms,
     prediction_stats,
@@ -384,6 +385,7 @@ class Registry:
                 prediction_stats,
                 predictions,
                 prediction_counts,
+                alert_limits,
                 model_versions,
                 model_shares,
             ):

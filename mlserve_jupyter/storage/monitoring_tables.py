@@ -137,11 +137,56 @@ archives = sa.Table(
 alerts = sa.Table(
     "alerts",
     metadata,
-    # What rules found, since when, and until when.
+    # What rules found, since when, and until when; at most one open alert of a rule on a subject.
     sa.Column("id", uuid_text, primary_key=True),
-    sa.Column("rule", sa.String(128), nullable=False),
+    sa.Column("rule", sa.String(32), nullable=False),
+    # A model's or a key's id, or a disk.
+    sa.Column("subject", sa.String(512), nullable=False),
+    sa.Column("title", sa.String(512), nullable=False),
     sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), index=True),
+    # Who may see it besides administrators: the owner of the model or of the key.
+    sa.Column("user_id", uuid_text, sa.ForeignKey("users.id"), index=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("worst", sa.Double, nullable=False),
+    sa.Column("limit", sa.Double, nullable=False),
+    # Looks in a row that found it over the limit, and clearly under it.
+    sa.Column("n_over", sa.Integer, nullable=False),
+    sa.Column("n_under", sa.Integer, nullable=False),
     sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("fired_at", UtcDateTime),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime),
-    sa.Column("details", json_text, nullable=False),
+    # The last state that the webhook has taken, and the attempts since.
+    sa.Column("told", sa.String(16), nullable=False),
+    sa.Column("n_tries", sa.Integer, nullable=False),
+    sa.Column("try_at", UtcDateTime),
+    sa.CheckConstraint("state IN ('pending', 'firing', 'ended')", name="state"),
+)
+sa.Index(
+    "uq_alerts_open",
+    alerts.c.rule,
+    alerts.c.subject,
+    unique=True,
+    sqlite_where=alerts.c.ended_at.is_(None),
+    postgresql_where=alerts.c.ended_at.is_(None),
+)
+sa.Index(None, alerts.c.began_at, alerts.c.id)
+
+alert_limits = sa.Table(
+    "alert_limits",
+    metadata,
+    # Limits of a model that are not those of the settings; 0 turns a rule off.
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
+    sa.Column("rule", sa.String(32), primary_key=True),
+    sa.Column("limit", sa.Double, nullable=False),
+)
+
+key_uses = sa.Table(
+    "key_uses",
+    metadata,
+    # Requests with a key within an hour.
+    sa.Column("api_key_id", uuid_text, sa.ForeignKey("api_keys.id"), primary_key=True),
+    sa.Column("at", UtcDateTime, primary_key=True),
+    sa.Column("n_requests", sa.BigInteger, nullable=False),
 )

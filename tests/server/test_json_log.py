@@ -85,9 +85,7 @@ def test_a_jupyter_server_logs_ours_as_json_where_it_is_told_to(
         )
 
         def lines() -> list[dict[str, Any]]:
-            return [
-                json.loads(line) for line in server.log().splitlines() if line.startswith("{")
-            ]
+            return [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
 
         assert wait_for(lambda: [line for line in lines() if line.get("request_id") == "slow"], 30)
         [line] = [line for line in lines() if line.get("request_id") == "slow"]

@@ -100,7 +100,9 @@ def test_an_access_line_of_a_prediction_says_where_its_time_went(
 def test_a_request_that_waits_for_the_database_is_a_warning_too(
     in_json: StandaloneServer,
 ) -> None:
-    database = sqlite3.connect(in_json.data_dir / "mlserve.db", isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(
+        in_json.data_dir / "mlserve.db", isolation_level=None, check_same_thread=False
+    )
     database.execute("BEGIN IMMEDIATE")
     release = Timer(3 * SLOW_S, database.execute, ("ROLLBACK",))
     try:

@@ -54,6 +54,7 @@ def test_the_migrations_make_what_the_tables_say(engine: Engine) -> None:
             if (checks := _check_names(sa.inspect(connection).get_check_constraints(name)))
         }
     assert made == {
+        "alerts": {"ck_alerts_state"},
         "archives": {"ck_archives_state"},
         "users": {"ck_users_role"},
         "models": {"ck_models_visibility"},

@@ -15,6 +15,8 @@ _json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=Tr
 _utc = sa.DateTime(timezone=True)
 
 _NEW_TABLES = (
+    "key_uses",
+    "alert_limits",
     "alerts",
     "archives",
     "labels",
@@ -143,15 +145,60 @@ def upgrade() -> None:
     op.create_table(
         "alerts",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("rule", sa.String(128), nullable=False),
+        sa.Column("rule", sa.String(32), nullable=False),
+        sa.Column("subject", sa.String(512), nullable=False),
+        sa.Column("title", sa.String(512), nullable=False),
         sa.Column("model_id", sa.Uuid()),
+        sa.Column("user_id", sa.Uuid()),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("worst", sa.Double(), nullable=False),
+        sa.Column("limit", sa.Double(), nullable=False),
+        sa.Column("n_over", sa.Integer(), nullable=False),
+        sa.Column("n_under", sa.Integer(), nullable=False),
         sa.Column("began_at", _utc, nullable=False),
+        sa.Column("fired_at", _utc),
+        sa.Column("seen_at", _utc, nullable=False),
         sa.Column("ended_at", _utc),
-        sa.Column("details", _json, nullable=False),
+        sa.Column("told", sa.String(16), nullable=False),
+        sa.Column("n_tries", sa.Integer(), nullable=False),
+        sa.Column("try_at", _utc),
         sa.PrimaryKeyConstraint("id", name="pk_alerts"),
         _of_model("alerts"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_alerts_user_id_users"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'firing', 'ended')", name=op.f("ck_alerts_state")
+        ),
     )
     op.create_index("ix_alerts_model_id", "alerts", ["model_id"])
+    op.create_index("ix_alerts_user_id", "alerts", ["user_id"])
+    op.create_index("ix_alerts_began_at_id", "alerts", ["began_at", "id"])
+    op.create_index(
+        "uq_alerts_open",
+        "alerts",
+        ["rule", "subject"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "alert_limits",
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("rule", sa.String(32), nullable=False),
+        sa.Column("limit", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("model_id", "rule", name="pk_alert_limits"),
+        _of_model("alert_limits"),
+    )
+    op.create_table(
+        "key_uses",
+        sa.Column("api_key_id", sa.Uuid(), nullable=False),
+        sa.Column("at", _utc, nullable=False),
+        sa.Column("n_requests", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("api_key_id", "at", name="pk_key_uses"),
+        sa.ForeignKeyConstraint(
+            ["api_key_id"], ["api_keys.id"], name="fk_key_uses_api_key_id_api_keys"
+        ),
+    )
 
 
 def downgrade() -> None:
