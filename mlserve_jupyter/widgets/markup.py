@@ -1,0 +1,349 @@
+"""The parts of a dashboard as HTML: heading, tiles, tables and the keys of charts.
+
+Names, notes and messages come from others: every text goes through ``escape`` here. The elements
+are such that they can be read where no style reaches them, as in a notebook that is not trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from mlserve_jupyter.api.analytics import Figures
+from mlserve_jupyter.api.resources import DescribePrediction
+from mlserve_jupyter.widgets.page import Page
+from mlserve_jupyter.widgets.plots import AMBER, BLUE, PURPLE, RED, TEAL, Plot, TimePlot
+from mlserve_jupyter.widgets.svg import sparkline
+from mlserve_jupyter.widgets.units import (
+    NOTHING,
+    clock,
+    latency,
+    latency_text,
+    moment,
+    share,
+    short,
+    since,
+    whole,
+)
+
+Tone = Literal["plain", "warn", "bad"]
+StateTone = Literal["live", "idle", "bad"]
+
+_WARN_RATE, _BAD_RATE = 0.01, 0.05
+_MAX_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes
+    ----------
+    is_number
+        Numbers stand right.
+    bar
+        A bar behind the text, 0 to 1 of the cell.
+    title
+        Shown when the pointer rests on it.
+    """
+
+    text: str
+    is_number: bool = False
+    tone: Tone = "plain"
+    bar: float | None = None
+    title: str = ""
+
+
+def heading(page: Page) -> str:
+    """Say what the dashboard is about, and of whom."""
+    if page.model is None:
+        n_models = len(page.models)
+        about = f"{whole(n_models)} model{'' if n_models == 1 else 's'}"
+        return _heading("All models", about)
+    model = page.model
+    if page.view.version is not None:
+        about = f"version {page.view.version} alone"
+    elif model.default_version is None:
+        about = "no version is active"
+    else:
+        about = f"version {model.default_version} answers"
+    return _heading(page.view.model or model.name, about)
+
+
+def tiles(page: Page) -> str:
+    """Show the figures that matter, each with how it went."""
+    figures, points = page.figures, page.series.points
+    total = figures.total
+
+    def percentile(name: str, color: str, note: str) -> str:
+        ms = None if total is None else getattr(total, name)
+        values = [None if p.total is None else getattr(p.total, name) for p in points]
+        return _tile(name.removesuffix("_ms"), *latency(ms), note, sparkline(values, color))
+
+    requests = [float(point.n) for point in points]
+    errors = [point.error_rate if point.n else None for point in points]
+    cached = [point.cache_hit_rate if point.n else None for point in points]
+    return _row_of_tiles(
+        (
+            _tile(
+                "Requests",
+                short(page.per_minute),
+                "/ min",
+                f"{whole(figures.n)} in {page.view.range}",
+                sparkline(requests, BLUE),
+            ),
+            _tile(
+                "Error rate",
+                share(figures.error_rate) if figures.n else NOTHING,
+                "%",
+                f"{whole(figures.errors)} failed",
+                sparkline(errors, RED),
+                _tone(figures),
+            ),
+            percentile("p50_ms", BLUE, "half are faster"),
+            percentile("p95_ms", AMBER, "1 in 20 is slower"),
+            percentile("p99_ms", PURPLE, "1 in 100 is slower"),
+            _tile(
+                "Cache hits",
+                share(figures.cache_hit_rate) if figures.n else NOTHING,
+                "%",
+                f"{whole(figures.cached)} not computed",
+                sparkline(cached, TEAL),
+            ),
+        )
+    )
+
+
+def chart_heading(plot: Plot) -> str:
+    """Show a chart's title and the key to its colours."""
+    named = (
+        [(layer.name, layer.color) for layer in plot.layers]
+        if isinstance(plot, TimePlot)
+        else [(name, color) for name, color, _ in plot.marks]
+    )
+    unit = plot.unit if isinstance(plot, TimePlot) else "requests by ms"
+    key = "".join(
+        f'<span class="jp-mlserve-key"><i style="background:{color}"></i>{escape(name)}</span> '
+        for name, color in named
+    )
+    return (
+        f'<div class="jp-mlserve-charthead"><b>{escape(plot.title)}</b> '
+        f'<small>{escape(unit)}</small><span class="jp-mlserve-keys">{key}</span></div>'
+    )
+
+
+def tables(page: Page) -> str:
+    """Show what is behind the figures: models or versions, stages and callers, and calls."""
+    parts = [_models(page) if page.model is None else _versions(page)]
+    if page.figures.n:
+        parts.append(_side_by_side(_stages(page.figures), _callers(page)))
+    parts.append(_calls(page))
+    if page.lost:
+        parts.append(
+            f'<p class="jp-mlserve-note">{whole(page.lost)} calls were answered and never reached '
+            "the log; they are not counted here.</p>"
+        )
+    return "".join(parts)
+
+
+def state(words: str, tone: StateTone) -> str:
+    """Say whether what is shown is of now."""
+    return (
+        f'<div class="jp-mlserve-state jp-mlserve-{tone}" role="status"><i></i>'
+        f"{escape(words)}</div>"
+    )
+
+
+def warning(message: str) -> str:
+    """Show what went wrong, in words of the server or the client."""
+    return f'<div class="jp-mlserve-alert" role="alert">{escape(message)}</div>'
+
+
+def read_at(page: Page) -> str:
+    """Say of when the figures are, and of which server."""
+    return f"{clock(page.read_at)} · {page.server_url}"
+
+
+def _heading(name: str, about: str) -> str:
+    return f'<div class="jp-mlserve-title"><b>{escape(name)}</b> <span>{escape(about)}</span></div>'
+
+
+def _row_of_tiles(each: Iterable[str]) -> str:
+    return f'<table class="jp-mlserve-tiles"><tbody><tr>{"".join(each)}</tr></tbody></table>'
+
+
+def _tile(label: str, value: str, unit: str, note: str, trend: str, tone: Tone = "plain") -> str:
+    return (
+        f'<td class="jp-mlserve-tile jp-mlserve-{tone}"><div class="jp-mlserve-label">'
+        f"{escape(label)}</div>"
+        f'<div class="jp-mlserve-value"><b>{escape(value)}</b> <small>{escape(unit)}</small></div>'
+        f'<div class="jp-mlserve-about">{escape(note)}</div>{trend}</td>'
+    )
+
+
+def _models(page: Page) -> str:
+    known = {model.name: model for model in page.models}
+    figures = {each.model: each for each in page.model_figures}
+    busiest = max((each.n for each in page.model_figures), default=0) or 1
+    quiet = [model.name for model in page.models if model.name not in figures]
+    rows = []
+    for name in [*figures, *quiet][:_MAX_ROWS]:
+        model, called = known.get(name), figures.get(name)
+        version = "" if model is None else str(model.default_version or "none active")
+        last = since(model.last_called_at if model else None, page.read_at)
+        rows.append([Cell(name), Cell(version), *_figure_cells(called, busiest), Cell(last, True)])
+    if not rows:
+        return _section(
+            "Models",
+            '<p class="jp-mlserve-note">No model is deployed yet: deploy one with '
+            "<code>%mlserve deploy clf</code>.</p>",
+        )
+    table = _table(("model", "version", *_FIGURES, "#last call"), rows)
+    left_out = len(figures) + len(quiet) - len(rows)
+    more = f'<p class="jp-mlserve-note">and {left_out} more</p>' if left_out > 0 else ""
+    return _section("Models", table + more)
+
+
+def _versions(page: Page) -> str:
+    busiest = max((each.n for each in page.version_figures), default=0) or 1
+    default = None if page.model is None else page.model.default_version
+    rows = [
+        [
+            Cell(f"{each.version}{' (answers)' if each.version == default else ''}"),
+            Cell(each.status),
+            *_figure_cells(each, busiest),
+        ]
+        for each in page.version_figures
+    ]
+    if not rows:
+        return _section(
+            "Versions",
+            f'<p class="jp-mlserve-note">No call in the last {escape(page.view.range)}.</p>',
+        )
+    return _section("Versions", _table(("version", "status", *_FIGURES), rows[:_MAX_ROWS]))
+
+
+_FIGURES = ("#requests", "#errors", "#p50", "#p95", "#p99", "#cache hits")
+
+
+def _figure_cells(figures: Figures | None, busiest: int) -> list[Cell]:
+    if figures is None or not figures.n:
+        return [Cell("0", True), *[Cell(NOTHING, True)] * 5]
+    total = figures.total
+    times = (None, None, None) if total is None else (total.p50_ms, total.p95_ms, total.p99_ms)
+    return [
+        Cell(whole(figures.n), True, bar=figures.n / busiest),
+        Cell(f"{share(figures.error_rate)} %", True, _tone(figures)),
+        *(Cell(latency_text(ms), True) for ms in times),
+        Cell(f"{share(figures.cache_hit_rate)} %", True),
+    ]
+
+
+def _stages(figures: Figures) -> str:
+    rows = []
+    stages = (
+        ("waiting", figures.queue),
+        ("loading", figures.load),
+        ("predicting", figures.predict),
+        ("in total", figures.total),
+    )
+    for name, times in stages:
+        if times is not None:
+            each = (times.p50_ms, times.p95_ms, times.p99_ms)
+            rows.append(
+                [
+                    Cell(name),
+                    Cell(whole(times.n), True),
+                    *(Cell(latency_text(ms), True) for ms in each),
+                ]
+            )
+    return _section(
+        "Where the time goes", _table(("stage", "#calls", "#p50", "#p95", "#p99"), rows)
+    )
+
+
+def _callers(page: Page) -> str:
+    rows = [
+        [
+            Cell(each.principal),
+            Cell(whole(each.n), True, bar=each.share),
+            Cell(f"{share(each.share)} %", True),
+            Cell(whole(each.errors), True, "bad" if each.errors else "plain"),
+        ]
+        for each in page.callers[:5]
+    ]
+    if not rows:
+        return ""
+    return _section("Top callers", _table(("caller", "#requests", "#share", "#failed"), rows))
+
+
+def _calls(page: Page) -> str:
+    if not page.calls:
+        return ""
+    rows = [_call(call, page) for call in page.calls]
+    header = ["when", "model", "version", "method", "status", "#rows", "#took", "caller"]
+    if page.model is not None:
+        header.remove("model")
+    return _section("Latest calls", _table(header, rows))
+
+
+def _call(call: DescribePrediction, page: Page) -> list[Cell]:
+    is_ok = call.status == "ok"
+    status = "cached" if call.cached else call.status
+    when = since(call.created_at, page.read_at)
+    return [
+        Cell(when, title=moment(call.created_at)),
+        *([Cell(call.model)] if page.model is None else []),
+        Cell(str(call.version)),
+        Cell(call.method),
+        Cell(status, tone="plain" if is_ok else "bad", title=call.error or ""),
+        Cell(whole(call.n_rows), True),
+        Cell(latency_text(call.total_ms), True),
+        Cell(call.principal),
+    ]
+
+
+def _tone(figures: Figures) -> Tone:
+    rate = figures.error_rate
+    return "bad" if rate >= _BAD_RATE else "warn" if rate >= _WARN_RATE else "plain"
+
+
+def _section(title: str, content: str) -> str:
+    return (
+        f'<div class="jp-mlserve-section"><div class="jp-mlserve-charthead"><b>{escape(title)}</b>'
+        f"</div>{content}</div>"
+    )
+
+
+def _side_by_side(*sections: str) -> str:
+    return f'<div class="jp-mlserve-pair">{"".join(sections)}</div>'
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Show a table; a ``#`` before a name says that numbers stand below it."""
+    head = "".join(
+        f'<th class="jp-mlserve-number">{escape(name[1:])}</th>'
+        if name.startswith("#")
+        else f"<th>{escape(name)}</th>"
+        for name in header
+    )
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return (
+        '<div class="jp-mlserve-scroll"><table class="jp-mlserve-table"><thead><tr>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    classes = ["jp-mlserve-number"] if cell.is_number else []
+    if cell.tone != "plain":
+        classes.append(f"jp-mlserve-{cell.tone}")
+    bar = (
+        ""
+        if cell.bar is None
+        else f'<i class="jp-mlserve-bar" style="width:{max(cell.bar, 0.01) * 100:.0f}%"></i>'
+    )
+    title = f' title="{escape(cell.title)}"' if cell.title else ""
+    return f'<td class="{" ".join(classes)}"{title}>{bar}<span>{escape(cell.text)}</span></td>'
