@@ -140,11 +140,18 @@ class Platform:
 
     def measure(self) -> Measurement:
         """Return what this process measures."""
-        from mlserve_jupyter.serving.measurement import Measurement, measure, measure_requests
+        from mlserve_jupyter.serving.measurement import (
+            Measurement,
+            measure,
+            measure_requests,
+            resident_bytes,
+        )
 
         services = self._services
         if services is None:
-            return Measurement(requests=measure_requests(self.requests))
+            return Measurement(
+                requests=measure_requests(self.requests), resident_bytes=resident_bytes()
+            )
         return measure(
             self.requests,
             services.catalog,
@@ -152,6 +159,9 @@ class Platform:
             services.predictor,
             services.log,
             services.results,
+            services.maintenance,
+            services.engine,
+            self.settings.data_dir,
         )
 
     def begin_drain(self) -> None:

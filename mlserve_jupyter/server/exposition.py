@@ -9,12 +9,14 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
 
 from mlserve_jupyter.analytics.call_metrics import BOUNDS_MS
 from mlserve_jupyter.serving.measurement import MeasuredStage, Measurements
+from mlserve_jupyter.version import __version__
 
 _GAUGES = (
     ("mlserve_queue_length", "Calls that wait for a worker or a thread.", "n_waiting"),
@@ -22,10 +24,17 @@ _GAUGES = (
     ("mlserve_loaded_bytes", "Models and compiled graphs in memory.", "loaded_bytes"),
     ("mlserve_log_buffered_predictions", "Calls that wait to be logged.", "log_rows"),
     ("mlserve_log_buffered_bytes", "Their size.", "log_bytes"),
+    ("mlserve_database_connections", "Open connections to the database.", "n_connections"),
+    ("mlserve_database_connections_in_use", "Those at work.", "n_connections_in_use"),
+    ("mlserve_disk_bytes", "Size of the disk with the data folder.", "disk_bytes"),
+    ("mlserve_disk_free_bytes", "What of it is free.", "disk_free_bytes"),
+    ("mlserve_resident_bytes", "Memory of server processes, without workers.", "resident_bytes"),
+    ("mlserve_maintenance_leader", "1 for the process that does maintenance.", "leads"),
 )
 _COUNTERS = (
     ("mlserve_worker_restarts", "Worker processes that were replaced.", "n_workers_replaced"),
     ("mlserve_log_lost_predictions", "Calls that the log has no row of.", "n_log_lost"),
+    ("mlserve_slow_predictions", "Calls that took longer than slow_request_s.", "n_slow"),
 )
 
 
@@ -105,6 +114,7 @@ def families(measurements: Measurements) -> Iterator[Metric]:
         yield _of_processes(CounterMetricFamily(name, text, labels=own), field, measurements)
     for name, text, field in _GAUGES:
         yield _of_processes(GaugeMetricFamily(name, text, labels=own), field, measurements)
+    yield InfoMetricFamily("mlserve_build", "The release.", value={"version": __version__})
     yield GaugeMetricFamily(
         "mlserve_processes", "Server processes that have answered.", value=len(measurements)
     )

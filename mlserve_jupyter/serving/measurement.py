@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +14,9 @@ from mlserve_jupyter.analytics.call_metrics import OTHER_MODELS, Histogram, Requ
 from mlserve_jupyter.errors import ModelNotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from mlserve_jupyter.analytics.maintenance import Maintenance
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
     from mlserve_jupyter.serving.predict import Predictor
@@ -48,6 +54,16 @@ class Measurement(msgspec.Struct, kw_only=True):
         Calls that wait for a worker or a thread.
     loaded_bytes
         Of models in workers, and of compiled graphs in the process itself.
+    n_slow
+        Calls that took longer than ``slow_request_s``.
+    n_connections, n_connections_in_use
+        To the database, and those of them that are at work.
+    disk_bytes, disk_free_bytes
+        Of the disk with the data folder; 0 where it cannot be asked.
+    resident_bytes
+        What the process itself takes, without its workers; 0 where that is not known.
+    leads
+        Whether this process does what one of all on its database has to do.
     """
 
     requests: list[tuple[str, str, int, int]]
@@ -60,6 +76,13 @@ class Measurement(msgspec.Struct, kw_only=True):
     log_rows: int = 0
     log_bytes: int = 0
     n_log_lost: int = 0
+    n_slow: int = 0
+    n_connections: int = 0
+    n_connections_in_use: int = 0
+    disk_bytes: int = 0
+    disk_free_bytes: int = 0
+    resident_bytes: int = 0
+    leads: bool = False
 
 
 Measurements = Mapping[str, Measurement]
@@ -76,8 +99,13 @@ def measure(
     predictor: Predictor,
     log: PredictionLog,
     results: ResultCache | None,
+    maintenance: Maintenance,
+    engine: Engine,
+    data_dir: Path,
 ) -> Measurement:
     """Read the counters of the rooms."""
+    n_idle, n_in_use = _connections(engine)
+    disk_bytes, disk_free_bytes = _disk(data_dir)
     slots = [slot for environment in workers.environments() for slot in environment.slots]
     return Measurement(
         requests=measure_requests(requests),
@@ -90,12 +118,46 @@ def measure(
         log_rows=log.n_held,
         log_bytes=log.held_bytes,
         n_log_lost=log.n_lost,
+        n_slow=predictor.n_slow,
+        n_connections=n_idle + n_in_use,
+        n_connections_in_use=n_in_use,
+        disk_bytes=disk_bytes,
+        disk_free_bytes=disk_free_bytes,
+        resident_bytes=resident_bytes(),
+        leads=maintenance.leads,
     )
 
 
 def measure_requests(requests: RequestCounts) -> list[tuple[str, str, int, int]]:
     """Read the counters of requests."""
     return [(*kind, n) for kind, n in requests.n_by_kind.items()]
+
+
+def resident_bytes() -> int:
+    """Return what this process takes of the machine's memory; 0 where that is not known."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _connections(engine: Engine) -> tuple[int, int]:
+    """Return how many connections of the pool are idle, and how many are in use."""
+    from sqlalchemy.pool import QueuePool
+
+    pool = engine.pool
+    return (pool.checkedin(), pool.checkedout()) if isinstance(pool, QueuePool) else (0, 0)
+
+
+def _disk(folder: Path) -> tuple[int, int]:
+    """Return how large a folder's disk is, and what of it the server's user may still fill."""
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return 0, 0
+    # As `df` counts: what is kept for root is nobody else's.
+    return disk.used + disk.free, disk.free
 
 
 def _models(log: PredictionLog, name_of: Callable[[str], str]) -> list[MeasuredModel]:

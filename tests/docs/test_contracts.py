@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 from mlserve_jupyter import errors
+from mlserve_jupyter.server.exposition import exposition
 from mlserve_jupyter.server.extension import MLServeApp
 from mlserve_jupyter.server.routes import ROUTES
 from mlserve_jupyter.server.settings_traits import SettingsTraits
+from mlserve_jupyter.serving.measurement import Measurement
 from mlserve_jupyter.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -57,3 +59,10 @@ def test_the_codes_that_the_server_sends_are_documented() -> None:
         is_sent = not issubclass(cls, errors.NotebookError) and not cls.__subclasses__()
         if is_sent:
             assert f"`{cls.code}`" in text, cls.code
+
+
+def test_every_metric_is_documented() -> None:
+    text = exposition({"": Measurement(requests=[])}).decode()
+    names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    documented = re.findall(r"`(mlserve_\w+)`", (DOCS / "metrics.md").read_text())
+    assert names <= set(documented)

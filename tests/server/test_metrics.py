@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine
+from mlserve_jupyter.version import __version__
 from tests import toys
 from tests.accounts.people import add_person
 from tests.live import LiveServer
@@ -79,6 +80,12 @@ def test_jupyters_metrics_show_what_the_platform_counts(
         assert value(samples, "mlserve_workers") >= 1
         assert value(samples, "mlserve_cache_lookups_total", outcome="bypassed") >= 0
         assert value(samples, "mlserve_processes") == 1
+        n_connections = value(samples, "mlserve_database_connections")
+        assert n_connections >= 1
+        assert 0 <= value(samples, "mlserve_database_connections_in_use") <= n_connections
+        assert 0 < value(samples, "mlserve_disk_free_bytes") < value(samples, "mlserve_disk_bytes")
+        assert value(samples, "mlserve_resident_bytes") > 10 * 2**20
+        assert value(samples, "mlserve_build_info", version=__version__) == 1
         assert not any("process" in dict(labels) for _, labels in samples)
 
 
@@ -128,6 +135,7 @@ def test_a_scrape_shows_all_processes_and_those_that_replace_others(
     assert sum(counts().values()) == n_calls
     samples = samples_of(two_processes.request("GET", "metrics").text)
     assert value(samples, "mlserve_processes") == 2
+    assert value(samples, "mlserve_maintenance_leader") <= 1
 
     victim, _ = two_processes.pids()
     os.kill(victim, signal.SIGKILL)
