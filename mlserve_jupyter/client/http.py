@@ -30,6 +30,7 @@ from mlserve_jupyter.api.resources import (
 )
 from mlserve_jupyter.client.analytics import AnalyticsCalls
 from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
+from mlserve_jupyter.client.quality import QualityCalls
 from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[str] | None = None
 
 
-class Client(AnalyticsCalls):
+class Client(AnalyticsCalls, QualityCalls):
     """A client of one server; its connections are kept alive between calls.
 
     Every method raises ``RequestFailed`` with the server's own message where the server refuses,

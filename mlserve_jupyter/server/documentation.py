@@ -37,6 +37,9 @@ PATH_PARAMETERS: Mapping[str, WireType] = {
     ],
     "user": Annotated[str, msgspec.Meta(min_length=1, description="A user's id.")],
     "key": Annotated[str, msgspec.Meta(min_length=1, description="An API key's id.")],
+    "request_id": Annotated[
+        str, msgspec.Meta(min_length=1, description="The `request_id` of a call's answer.")
+    ],
     "invitation": Annotated[str, msgspec.Meta(min_length=1, description="An invitation's id.")],
 }
 """By the name that handlers give them; each group of a route's pattern is one of these."""

@@ -21,6 +21,7 @@ from mlserve_jupyter.server.auth import (
 from mlserve_jupyter.server.environments import EnvironmentsResource
 from mlserve_jupyter.server.health import LiveResource, ReadyResource
 from mlserve_jupyter.server.invitations import InvitationResource, InvitationsResource
+from mlserve_jupyter.server.labels import CallLabelResource, LabelsResource
 from mlserve_jupyter.server.metrics import MetricsResource
 from mlserve_jupyter.server.models import (
     ArtifactResource,
@@ -50,6 +51,8 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
     (r"mlserve/api/v1/models/([^/]+)/openapi\.json", ModelOpenAPIResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
+    (r"mlserve/api/v1/predictions/([^/]+)/label", CallLabelResource),
+    (r"mlserve/api/v1/labels", LabelsResource),
     (r"mlserve/api/v1/artifact-approvals", ApprovalsResource),
     (r"mlserve/api/v1/artifact-approvals/([^/]+)", ApprovalResource),
     (r"mlserve/api/v1/users", UsersResource),

@@ -56,6 +56,13 @@ EXAMPLES: dict[str, Example] = {
     "GET api/v1/analytics/models/{model}/predictions": at(
         "api/v1/analytics/models/{iris}/predictions"
     ),
+    "POST api/v1/predictions/{request_id}/label": at(
+        "api/v1/predictions/r1/label", json={"model": "user~iris", "labels": [0]}
+    ),
+    "POST api/v1/labels": at(
+        "api/v1/labels",
+        json={"model": "user~iris", "calls": [{"request_id": "r1", "labels": [0]}]},
+    ),
     "GET api/v1/artifact-approvals": at("api/v1/artifact-approvals"),
     # Nothing is approved under this digest: 404 for whoever may look.
     "GET api/v1/artifact-approvals/{sha256}": at(f"api/v1/artifact-approvals/{'cd' * 32}"),
@@ -112,8 +119,9 @@ def implemented() -> Iterator[str]:
 def readable(pattern: str) -> str:
     """Return a route's pattern with names for its groups."""
     path = pattern.removeprefix("mlserve/").replace(r"\.", ".")
-    for name in ("models", "versions", "predict", "users", "api-keys", "invitations"):
-        singular = {"predict": "model", "api-keys": "key"}.get(name, name.removesuffix("s"))
+    singulars = {"predict": "model", "predictions": "request_id", "api-keys": "key"}
+    for name in (*singulars, "models", "versions", "users", "invitations"):
+        singular = singulars.get(name, name.removesuffix("s"))
         path = re.sub(rf"(?<=/{name}/)\([^)]*\)", "{" + singular + "}", path)
     return re.sub(r"(?<=/artifact-approvals/)\([^)]*\)", "{sha256}", path)
 

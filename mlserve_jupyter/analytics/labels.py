@@ -1,0 +1,81 @@
+"""Labels in the database: what turned out to be true of calls, by model and request id.
+
+A label may come before the prediction log has its call, and stays where the log drops the call:
+the two meet when somebody asks how good a model is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from mlserve_jupyter.api.labels import Label
+from mlserve_jupyter.errors import ModelNotFound
+from mlserve_jupyter.storage.engine import writing
+from mlserve_jupyter.storage.monitoring_tables import labels
+
+_CHUNK_ROWS = 500
+
+
+def write_labels(
+    engine: Engine, model_id: str, by_request_id: Mapping[str, Sequence[Label]]
+) -> None:
+    """Keep the labels of calls, all of them or none; those that were there are replaced.
+
+    They are on the disk when this returns.
+
+    Raises
+    ------
+    ModelNotFound
+        The model was deleted meanwhile.
+    StorageUnavailable, StorageFull
+        Nothing was kept.
+    """
+    now = datetime.now(timezone.utc)
+    # In order, so that two processes lock the rows in the same one.
+    rows = [
+        {
+            "model_id": model_id,
+            "request_id": request_id,
+            "labels": msgspec.json.encode(values).decode(),
+            "created_at": now,
+        }
+        for request_id, values in sorted(by_request_id.items())
+    ]
+    try:
+        with writing(engine) as connection:
+            for chunk in _chunks(rows):
+                insert = _insert(connection)(labels).values(chunk)
+                new = {name: insert.excluded[name] for name in ("labels", "created_at")}
+                connection.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=["model_id", "request_id"], set_=new
+                    )
+                )
+    except IntegrityError as error:
+        raise ModelNotFound(
+            "The model was deleted meanwhile, and its labels with it: list the models anew."
+        ) from error
+
+
+def count_labelled(connection: Connection, model_id: str) -> int:
+    """Return how many calls of a model have labels."""
+    query = sa.select(sa.func.count()).where(labels.c.model_id == model_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def _insert(connection: Connection) -> Any:
+    """Return the ``insert`` that knows ON CONFLICT; the dialects' classes differ, hence ``Any``."""
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+
+
+def _chunks(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        yield rows[start : start + _CHUNK_ROWS]

@@ -1,0 +1,63 @@
+"""Labels over HTTP: what a server keeps of what turned out to be true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import toys
+from tests.live import LiveServer
+from tests.server.conftest import Post
+from tests.server.manifests import manifest_of
+
+
+@pytest.fixture
+def model(live_server: LiveServer, post_deploy: Post, tmp_path: Path) -> str:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    answer = post_deploy(manifest_of("labelled", artifact), artifact)
+    assert answer.status_code == 201, answer.text
+    return "labelled"
+
+
+def test_a_call_is_labelled_by_its_request_id(live_server: LiveServer, model: str) -> None:
+    called = live_server.request("POST", f"api/v1/predict/{model}", json={"instances": [[1.0]]})
+    request_id = called.json()["request_id"]
+    answer = live_server.request(
+        "POST", f"api/v1/predictions/{request_id}/label", json={"model": model, "labels": [1.0]}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"model": model, "n_calls": 1, "n_rows": 1}
+
+
+def test_many_calls_are_labelled_at_once(live_server: LiveServer, model: str) -> None:
+    calls = [{"request_id": f"r{i}", "labels": [i, None, "a", True]} for i in range(1200)]
+    answer = live_server.request("POST", "api/v1/labels", json={"model": model, "calls": calls})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"model": model, "n_calls": 1200, "n_rows": 4800}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "labelled", "labels": []}, 400),
+        ({"model": "labelled", "labels": [[1]]}, 400),
+        ({"model": "labelled", "labels": ["x" * 257]}, 400),
+        ({"model": "labelled", "label": 1}, 400),
+        ({"labels": [1]}, 400),
+        ({"model": "nothing", "labels": [1]}, 404),
+    ],
+)
+def test_what_is_no_label_is_refused(
+    live_server: LiveServer, model: str, body: dict[str, Any], status: int
+) -> None:
+    answer = live_server.request("POST", "api/v1/predictions/r1/label", json=body)
+    assert answer.status_code == status, answer.text
+
+
+def test_what_is_no_request_id_is_refused(live_server: LiveServer, model: str) -> None:
+    body = {"model": model, "labels": [1]}
+    answer = live_server.request("POST", "api/v1/predictions/a%20b/label", json=body)
+    assert answer.status_code == 400
+    assert "request id" in answer.json()["message"]
