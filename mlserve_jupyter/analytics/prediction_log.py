@@ -37,6 +37,7 @@ from mlserve_jupyter.analytics.process_counter import (
     counter_files,
     ended_process,
 )
+from mlserve_jupyter.analytics.selection import as_logged, without_columns_left_out
 from mlserve_jupyter.api.resources import DescribePrediction
 from mlserve_jupyter.errors import StorageFull, StorageUnavailable
 from mlserve_jupyter.settings import MIB, Settings
@@ -119,6 +120,7 @@ class PredictionLog:
         Where the buffer is full, the call is dropped and counted.
         """
         self.calls.note(record)
+        record, is_kept = as_logged(record)
         row_bytes = record.size_bytes
         limit_bytes = self._settings.log_max_value_bytes
         truncated = False
@@ -141,7 +143,7 @@ class PredictionLog:
             ):
                 self._drop(1)
                 return
-            self._waiting.append(WaitingRow(sequence, record, truncated, row_bytes))
+            self._waiting.append(WaitingRow(sequence, record, truncated, row_bytes, is_kept))
             self._accepted_through = sequence
             self._n_held += 1
             self._held_bytes += row_bytes
@@ -293,7 +295,7 @@ class PredictionLog:
             while self._waiting and len(rows) < BATCH_ROWS and n_bytes < BATCH_BYTES:
                 rows.append(self._waiting.popleft())
                 n_bytes += rows[-1].n_bytes
-            return rows
+        return [without_columns_left_out(row) for row in rows]
 
     @property
     def _hurry(self) -> bool:

@@ -6,6 +6,8 @@ from datetime import datetime
 
 import msgspec
 
+from mlserve_jupyter.api.log_policy import LoggedAs
+
 _ROW_BYTES = 1024
 
 
@@ -32,6 +34,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         JSON text in UTF-8; None where there is none to log.
     error
         What the model raised, for the owner's eyes.
+    logged_as
+        What of it the log may keep; None for all.
     """
 
     model_id: str
@@ -50,6 +54,7 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inputs: bytes | None = None
     outputs: bytes | None = None
     error: str | None = None
+    logged_as: LoggedAs | None = None
 
     @property
     def size_bytes(self) -> int:

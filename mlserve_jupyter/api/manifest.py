@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.names import Name
 from mlserve_jupyter.api.signature import Signature
 
@@ -103,6 +104,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         What happens to columns that the signature does not know: ``refuse`` or ``drop``.
     note
         Free text of the person who deploys.
+    logging
+        What the prediction log keeps of the model's calls from now on; None leaves it as it is.
     """
 
     name: Name
@@ -119,6 +122,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     extra_columns: Literal["refuse", "drop"] = "refuse"
     note: str = ""
     description: str = ""
+    logging: LogPolicy | None = None
 
 
 def encode_json(value: Any) -> bytes:

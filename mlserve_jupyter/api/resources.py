@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlserve_jupyter.api.compiled import CompiledRecord
+from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.manifest import Environment, Provenance
 from mlserve_jupyter.api.signature import Signature
 
@@ -151,6 +152,8 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
         Names of users; empty for those who may not change the model.
     may_change
         Whether the caller may change it: its owner may, and administrators.
+    logging
+        What the prediction log keeps of its calls.
     """
 
     id: str
@@ -167,6 +170,7 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visibility = "private"
     shared_with: list[str] = []
     may_change: bool = True
+    logging: LogPolicy = LogPolicy()
 
 
 class ListModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +205,8 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Any but ``shared`` ends what the model was shared by.
     shared_with
         All the names of users with whom it is shared from now on, with ``"visibility": "shared"``.
+    logging
+        What the prediction log keeps of its calls from now on.
     """
 
     description: str | msgspec.UnsetType = msgspec.UNSET
@@ -208,6 +214,7 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shared_with: Annotated[list[str], msgspec.Meta(max_length=MAX_SHARES)] | msgspec.UnsetType = (
         msgspec.UNSET
     )
+    logging: LogPolicy | msgspec.UnsetType = msgspec.UNSET
 
 
 class UpdateVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

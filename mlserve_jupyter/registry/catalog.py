@@ -17,6 +17,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from mlserve_jupyter.api.log_policy import LoggedAs, LogPolicy
 from mlserve_jupyter.api.manifest import Environment, Provenance
 from mlserve_jupyter.api.resources import (
     DescribeModel,
@@ -60,6 +61,8 @@ class ServedVersion:
         Of the artifact; ``sha256`` in hex.
     method, methods
         The method that answers where a call names none, and all that may be called.
+    logged_as
+        What the prediction log keeps of its calls; None for all.
     """
 
     id: str
@@ -83,6 +86,7 @@ class ServedVersion:
     verification: Verification
     note: str
     created_at: datetime
+    logged_as: LoggedAs | None = None
 
     @property
     def interpreter(self) -> str:
@@ -147,6 +151,8 @@ class CatalogModel:
         signed in). Administrators see every model.
     shared_with
         Names of users by their id; of weight where the visibility is ``shared``.
+    logging
+        What the prediction log keeps of its calls.
     """
 
     id: str
@@ -159,6 +165,7 @@ class CatalogModel:
     versions: dict[int, ServedVersion]
     visibility: Visibility = "private"
     shared_with: Mapping[str, str] = field(default_factory=dict)
+    logging: LogPolicy = field(default_factory=LogPolicy)
 
     def is_managed_by(self, caller: User) -> bool:
         """Whether the caller may change it, and see all of it: its owner, and administrators."""
@@ -246,6 +253,7 @@ class CatalogModel:
             visibility=self.visibility,
             shared_with=sorted(self.shared_with.values()) if in_full else [],
             may_change=in_full,
+            logging=self.logging,
         )
 
 

@@ -19,6 +19,7 @@ from msgspec import UNSET
 from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.api.compiled import CompiledRecord
+from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
 from mlserve_jupyter.errors import (
@@ -28,6 +29,7 @@ from mlserve_jupyter.errors import (
     VersionNotFound,
 )
 from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
+from mlserve_jupyter.registry.log_policies import change_log_policy
 from mlserve_jupyter.registry.queries import (
     Journal,
     changing,
@@ -42,6 +44,7 @@ from mlserve_jupyter.registry.rows import (
     artifact_path,
     change_query,
     compiled_values,
+    log_policy_of,
     metadata_json,
     new_version,
     read_version,
@@ -62,10 +65,10 @@ from mlserve_jupyter.storage.blobs import (
 from mlserve_jupyter.storage.engine import check_space, reading, writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.monitoring_tables import (
+    alert_limits,
     alerts,
     baselines,
     caller_stats,
-    alert_limits,
     labels,
     live_histograms,
     prediction_stats,
@@ -152,6 +155,7 @@ class Registry:
                         versions=versions.get(row.id, {}),
                         visibility=row.visibility,
                         shared_with=shares.get(row.id, {}),
+                        logging=log_policy_of(row) or LogPolicy(),
                     )
                     for row in rows
                 ],
@@ -236,27 +240,29 @@ class Registry:
     def update_model(
         self, model_id: str, changes: UpdateModel, journal: Journal = no_journal
     ) -> None:
-        """Change a model's description, its visibility, or with whom it is shared.
+        """Change a model's description, who may call it, or what is logged of its calls.
 
         Raises
         ------
         ModelNotFound
             It is gone.
         InvalidRequest
-            It cannot be shared so.
+            It cannot be shared, or logged, so.
         """
+        now = datetime.now(timezone.utc)
         with changing(self._engine) as connection:
             values = {} if changes.description is UNSET else {"description": changes.description}
             changed = connection.execute(
-                models.update()
-                .where(models.c.id == model_id)
-                .values(updated_at=datetime.now(timezone.utc), **values)
+                models.update().where(models.c.id == model_id).values(updated_at=now, **values)
             )
             if not changed.rowcount:
                 raise model_gone(model_id)
             facts = change_sharing(connection, model_id, changes)
             if facts:
                 journal(connection, "model.share", _shown_model(connection, model_id), facts)
+            policy = change_log_policy(connection, model_id, changes.logging, now)
+            if policy:
+                journal(connection, "model.logging", _shown_model(connection, model_id), policy)
 
     def update_version(
         self,

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from mlserve_jupyter.api.log_policy import LogPolicy, logged_as
 from mlserve_jupyter.api.manifest import Environment, Manifest, Provenance, encode_json
 from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.api.signature import Signature
@@ -48,6 +49,7 @@ def version_query() -> sa.Select[Any]:
             model_versions,
             models.c.name.label("model"),
             models.c.owner_id,
+            models.c.log_policy,
             users.c.name.label("owner"),
         )
         .join(models, models.c.id == model_versions.c.model_id)
@@ -60,8 +62,8 @@ def change_query() -> sa.Select[Any]:
     columns = model_versions.c
     return sa.select(
         columns.id, columns.status, columns.note, columns.runtime, columns.verification,
-        columns.updated_at,
-    )  # fmt: skip
+        columns.updated_at, models.c.log_policy,
+    ).join(models, models.c.id == columns.model_id)  # fmt: skip
 
 
 def with_changes(served: ServedVersion, row: Row[Any]) -> ServedVersion:
@@ -72,7 +74,14 @@ def with_changes(served: ServedVersion, row: Row[Any]) -> ServedVersion:
         note=row.note,
         runtime=row.runtime,
         verification=msgspec.json.decode(row.verification, type=Verification),
+        logged_as=logged_as(log_policy_of(row), served.signature.inputs),
     )
+
+
+def log_policy_of(row: Row[Any]) -> LogPolicy | None:
+    """Return the policy in a row of a model or of a version; None where none was set."""
+    text = row.log_policy
+    return None if text is None else msgspec.json.decode(text, type=LogPolicy)
 
 
 def read_version(
@@ -90,6 +99,7 @@ def read_version(
 def served_version(row: Row[Any], store: ArtifactStore) -> ServedVersion:
     """Return the version in a row of :func:`version_query`."""
     key = VersionKey(row.owner_id, row.model, row.version)
+    signature = msgspec.json.decode(row.signature, type=Signature)
     return ServedVersion(
         id=row.id,
         model_id=row.model_id,
@@ -104,7 +114,7 @@ def served_version(row: Row[Any], store: ArtifactStore) -> ServedVersion:
         size_bytes=row.size_bytes,
         method=row.method,
         methods=msgspec.json.decode(row.methods, type=tuple[str, ...]),
-        signature=msgspec.json.decode(row.signature, type=Signature),
+        signature=signature,
         environment=msgspec.json.decode(row.environment, type=Environment),
         provenance=msgspec.json.decode(row.provenance, type=Provenance),
         runtime=row.runtime,
@@ -112,6 +122,7 @@ def served_version(row: Row[Any], store: ArtifactStore) -> ServedVersion:
         verification=msgspec.json.decode(row.verification, type=Verification),
         note=row.note,
         created_at=row.created_at,
+        logged_as=logged_as(log_policy_of(row), signature.inputs),
     )
 
 

@@ -114,6 +114,7 @@ class CallRecord:
             ),
             outputs=self.outputs,
             error=self.error,
+            logged_as=self.version.logged_as,
         )
 
     def answer(self, columns: list[str] | None) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mlserve_jupyter.api.decode import InputDecoder
+from mlserve_jupyter.api.log_policy import check_columns
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.errors import (
@@ -281,6 +282,8 @@ def check_manifest(manifest: Manifest) -> None:
         InputDecoder(manifest.signature.inputs, manifest.extra_columns)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"The signature cannot be used: {error}.") from None
+    if manifest.logging is not None:
+        check_columns(manifest.logging, [(manifest.signature.inputs, manifest.extra_columns)])
     check_interpreter(manifest.environment.interpreter)
 
 
