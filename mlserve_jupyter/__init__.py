@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.deploy import deploy
     from mlserve_jupyter.magics.keys import keys
     from mlserve_jupyter.magics.list import list  # noqa: A004
+    from mlserve_jupyter.magics.logging import logging
     from mlserve_jupyter.magics.login import login
     from mlserve_jupyter.magics.logs import logs
     from mlserve_jupyter.magics.predict import predict
@@ -36,6 +37,7 @@ __all__ = [
     "deploy",
     "keys",
     "list",
+    "logging",
     "login",
     "logs",
     "predict",
@@ -51,6 +53,7 @@ _MODULES = {
     "deploy": "magics.deploy",
     "keys": "magics.keys",
     "list": "magics.list",
+    "logging": "magics.logging",
     "login": "magics.login",
     "logs": "magics.logs",
     "predict": "magics.predict",

@@ -18,16 +18,19 @@ import msgspec
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.analytics.call_metrics import CallMetrics
+from mlserve_jupyter.analytics.prediction_pages import (
+    CallFilter,
+    LastCalls,
+    read_calls,
+    read_last_calls,
+    read_recently_called,
+)
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import (
-    LastCalls,
     Observer,
     WaitingRow,
     count_losses,
     forget_process,
-    list_rows,
-    read_last_calls,
-    read_recently_called,
     record_loss,
     settle_process,
     write_rows,
@@ -42,14 +45,15 @@ from mlserve_jupyter.api.resources import DescribePrediction
 from mlserve_jupyter.errors import StorageFull, StorageUnavailable
 from mlserve_jupyter.settings import MIB, Settings
 from mlserve_jupyter.storage.engine import reading, writing
-from mlserve_jupyter.storage.paging import Page
+from mlserve_jupyter.storage.paging import Page, check_limit
 
 log = logging.getLogger(__name__)
 
+ALL_CALLS = CallFilter()
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 * MIB
 _FIRST_RETRY_S = 0.25
-_LAST_RETRY_S = 5.0
+_LAST_RETRY_S = 2.0
 
 
 class PredictionLog:
@@ -225,18 +229,18 @@ class PredictionLog:
     def list_predictions(
         self,
         model_id: str,
-        version: int | None = None,
+        wanted: CallFilter = ALL_CALLS,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[DescribePrediction]:
-        """Return a page of a model's calls, newest first.
+        """Return a page of a model's calls, newest first; a short one where they are large.
 
         Parameters
         ----------
         model_id
             Of a model that the caller may see.
-        version
-            None for the calls of all versions.
+        wanted
+            Which of them.
         limit
             1 to 1000 calls.
         cursor
@@ -245,12 +249,13 @@ class PredictionLog:
         Raises
         ------
         InvalidRequest
-            ``limit`` or ``cursor`` is not valid.
+            ``limit`` or ``cursor`` is not valid, or the database cannot search for what is wanted.
         StorageUnavailable
             The database does not answer.
         """
+        check_limit(limit)
         with reading(self._engine) as connection:
-            return list_rows(connection, model_id, version, limit, cursor)
+            return read_calls(connection, model_id, wanted, limit, cursor)
 
     def last_calls(self, model_ids: Sequence[str]) -> dict[str, LastCalls]:
         """Return by model when it was last called and how often; without those never called.

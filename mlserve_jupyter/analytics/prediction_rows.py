@@ -1,12 +1,11 @@
-"""The prediction log in the database: written in batches, read in pages, and its losses counted."""
+"""The prediction log in the database: written in batches, and its losses counted."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple
-from uuid import UUID
+from datetime import datetime, timezone
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,14 +14,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
-from mlserve_jupyter.api.resources import DescribePrediction
 from mlserve_jupyter.errors import StorageFull, StorageUnavailable
 from mlserve_jupyter.storage.bulk import insert_rows, timestamp_text
 from mlserve_jupyter.storage.ids import new_id, new_ids
-from mlserve_jupyter.storage.paging import Page, check_limit, decode_cursor, encode_cursor
 from mlserve_jupyter.storage.tables import (
     model_versions,
-    models,
     prediction_counts,
     prediction_log_losses,
     prediction_log_processes,
@@ -31,9 +27,7 @@ from mlserve_jupyter.storage.tables import (
 
 log = logging.getLogger(__name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_ERROR_CHARS = 10_000
-_CHUNK_IDS = 500
 
 
 class WaitingRow(msgspec.Struct, frozen=True, gc=False):
@@ -61,13 +55,6 @@ class WaitingRow(msgspec.Struct, frozen=True, gc=False):
 
 Observer = Callable[[Connection, Sequence[WaitingRow]], None]
 """Told of each batch in the very transaction that writes it, once a row and in their order."""
-
-
-class LastCalls(NamedTuple):
-    """When a model was last called, and how often in all."""
-
-    last_called_at: datetime
-    n_predictions: int
 
 
 def write_rows(
@@ -168,83 +155,6 @@ def forget_process(connection: Connection, process_id: str) -> None:
     )
 
 
-def list_rows(
-    connection: Connection, model_id: str, version: int | None, limit: int, cursor: str | None
-) -> Page[DescribePrediction]:
-    """Return a page of a model's or a version's log, newest first.
-
-    Raises
-    ------
-    InvalidRequest
-        ``limit`` is not in 1 to 1000, or ``cursor`` is not one of this list.
-    """
-    check_limit(limit)
-    query = (
-        sa.select(predictions, models.c.name.label("model"), model_versions.c.version)
-        .join(model_versions, model_versions.c.id == predictions.c.version_id)
-        .join(models, models.c.id == predictions.c.model_id)
-        .order_by(predictions.c.created_at.desc(), predictions.c.id.desc())
-        .limit(limit + 1)
-    )
-    if version is None:
-        query = query.where(predictions.c.model_id == model_id)
-    else:
-        # By the version's id, so that its own index serves the page.
-        version_id = connection.execute(
-            sa.select(model_versions.c.id).where(
-                model_versions.c.model_id == model_id, model_versions.c.version == version
-            )
-        ).scalar_one_or_none()
-        query = query.where(predictions.c.version_id == version_id)
-    if cursor is not None:
-        at_us, id = decode_cursor(cursor, tuple[int, UUID])
-        query = query.where(
-            sa.tuple_(predictions.c.created_at, predictions.c.id)
-            < sa.tuple_(
-                sa.literal(_EPOCH + timedelta(microseconds=at_us), predictions.c.created_at.type),
-                sa.literal(str(id), predictions.c.id.type),
-            )
-        )
-    rows = connection.execute(query).all()
-    next_cursor = None
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        next_cursor = encode_cursor(
-            ((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id)
-        )
-    return Page(tuple(_describe(row) for row in rows[:limit]), next_cursor)
-
-
-def read_last_calls(connection: Connection, model_ids: Sequence[str]) -> dict[str, LastCalls]:
-    """Return by model its last call and their number; models without a call are left out."""
-    found = {}
-    for start in range(0, len(model_ids), _CHUNK_IDS):
-        rows = connection.execute(
-            sa.select(
-                prediction_counts.c.model_id,
-                sa.func.max(prediction_counts.c.last_called_at).label("last_called_at"),
-                sa.func.sum(prediction_counts.c.n_predictions).label("n_predictions"),
-            )
-            .where(prediction_counts.c.model_id.in_(model_ids[start : start + _CHUNK_IDS]))
-            .group_by(prediction_counts.c.model_id)
-        )
-        for row in rows:
-            found[row.model_id] = LastCalls(row.last_called_at, int(row.n_predictions))
-    return found
-
-
-def read_recently_called(connection: Connection, since: datetime, limit: int) -> list[str]:
-    """Return the ids of the versions that were called since then, the latest first."""
-    called_at = prediction_counts.c.last_called_at
-    query = (
-        sa.select(prediction_counts.c.version_id)
-        .where(called_at >= since)
-        .order_by(called_at.desc())
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
-
-
 def _insert(connection: Connection) -> Any:
     """Return the ``insert`` that knows ON CONFLICT; the dialects' classes differ, hence ``Any``."""
     return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
@@ -321,14 +231,13 @@ def _count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
     for row in rows:
         record = row.record
         times.setdefault((record.version_id, record.model_id), []).append(record.created_at)
-    counts = {key: LastCalls(max(called_at), len(called_at)) for key, called_at in times.items()}
     # Sorted, so that two processes lock the rows in the same order.
-    for (version_id, model_id), calls in sorted(counts.items()):
+    for (version_id, model_id), called_at in sorted(times.items()):
         insert = _insert(connection)(prediction_counts).values(
             version_id=version_id,
             model_id=model_id,
-            n_predictions=calls.n_predictions,
-            last_called_at=calls.last_called_at,
+            n_predictions=len(called_at),
+            last_called_at=max(called_at),
         )
         newer = insert.excluded.last_called_at > prediction_counts.c.last_called_at
         connection.execute(
@@ -382,29 +291,3 @@ def _text(value: bytes | None) -> str | None:
 def _storable(error: str) -> str:
     """Return what a model raised without what no database takes: lone surrogates and NUL."""
     return error[:_MAX_ERROR_CHARS].encode("utf-8", "replace").decode().replace("\0", "?")
-
-
-def _describe(row: sa.Row[Any]) -> DescribePrediction:
-    return DescribePrediction(
-        request_id=row.request_id,
-        model=row.model,
-        version=row.version,
-        method=row.method,
-        principal=row.principal,
-        created_at=row.created_at,
-        status=row.status,
-        cached=row.cached,
-        n_rows=row.n_rows,
-        queue_ms=row.queue_ms,
-        load_ms=row.load_ms,
-        predict_ms=row.predict_ms,
-        total_ms=row.total_ms,
-        inputs=_raw(row.inputs),
-        outputs=_raw(row.outputs),
-        truncated=row.truncated,
-        error=row.error,
-    )
-
-
-def _raw(text: str | None) -> msgspec.Raw:
-    return msgspec.Raw(b"null" if text is None else text.encode())

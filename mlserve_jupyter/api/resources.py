@@ -231,11 +231,14 @@ class DescribePrediction(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     inputs, outputs
         The request's body as it was decoded and the answer's ``predictions``, as JSON; null where
-        they were over the log's size limit (``truncated`` is then true) or the call failed.
+        they were over the log's size limit (``truncated`` is then true), the model's ``logging``
+        leaves them out, or the call failed.
     status
         ``ok``, or the code of the error that the caller got.
     error
         For the owner's eyes: what the model raised, or null.
+    labels
+        What turned out to be true, one value a row, or null where nobody has said it.
     """
 
     request_id: str
@@ -255,6 +258,7 @@ class DescribePrediction(msgspec.Struct, frozen=True, kw_only=True):
     outputs: msgspec.Raw
     truncated: bool
     error: str | None = None
+    labels: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ListPredictions(msgspec.Struct, frozen=True, kw_only=True):

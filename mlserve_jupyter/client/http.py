@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,7 +21,6 @@ from mlserve_jupyter.api.resources import (
     DescribeVersion,
     ErrorBody,
     ListModels,
-    ListPredictions,
     ListScope,
     ListVersions,
     Status,
@@ -30,6 +30,7 @@ from mlserve_jupyter.api.resources import (
 )
 from mlserve_jupyter.client.analytics import AnalyticsCalls
 from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
+from mlserve_jupyter.client.log import LogCalls
 from mlserve_jupyter.client.quality import QualityCalls
 from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
 
@@ -68,7 +69,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[str] | None = None
 
 
-class Client(AnalyticsCalls, QualityCalls):
+class Client(AnalyticsCalls, LogCalls, QualityCalls):
     """A client of one server; its connections are kept alive between calls.
 
     Every method raises ``RequestFailed`` with the server's own message where the server refuses,
@@ -244,20 +245,6 @@ class Client(AnalyticsCalls, QualityCalls):
                 self._sends_arrow = False
         return self.call(name, encode_body(data), version=version, method=method)
 
-    def predictions(
-        self, name: str, *, limit: int = 100, version: int | None = None
-    ) -> ListPredictions:
-        """Read the newest ``limit`` calls of a model from the prediction log."""
-        path = f"api/v1/analytics/models/{quote(name, safe='~')}/predictions"
-        items = []
-        lost = 0
-        for page in self._pages(path, ListPredictions, _given(version=version, limit=limit)):
-            items.extend(page.items)
-            lost = page.lost
-            if len(items) >= limit:
-                break
-        return ListPredictions(items=items[:limit], lost=lost)
-
     def create_key(self, wanted: CreateKey) -> DescribeNewKey:
         """Make an API key; the answer is the only one that has the key itself."""
         return self._send(
@@ -350,27 +337,58 @@ class Client(AnalyticsCalls, QualityCalls):
     def _request(
         self, verb: str, path: str, *, timeout_s: float = 30.0, **options: Any
     ) -> httpx.Response:
-        import httpx
-
-        timeout = httpx.Timeout(timeout_s, connect=min(5.0, timeout_s))
         url = self.connection.url
-        try:
-            response = self._http.request(verb, path, timeout=timeout, **options)
-        except httpx.TimeoutException as error:
-            raise DeadlineExceeded(
-                f"{url} did not answer within {timeout_s:g} s: it may still be at work; look with "
-                "`%mlserve list`."
-            ) from error
-        except httpx.ConnectError as error:
-            raise ServerNotFound(f"No server answers at {url}: {START_HINT}.") from error
-        except httpx.HTTPError as error:
-            raise ServerNotFound(
-                f"The connection to {url} broke ({error}): the server may have ended. Try again; "
-                f"if nothing answers, {START_HINT}."
-            ) from error
+        with _named_errors(url, timeout_s):
+            response = self._http.request(verb, path, timeout=_timeout(timeout_s), **options)
         if not response.is_success:
             raise _refused(response, url)
         return response
+
+    def _download(self, path: str, target: Path, params: dict[str, Any]) -> None:
+        """Write what a GET answers to a file, as it comes; ``target`` has it once it is whole."""
+        url = self.connection.url
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            with (
+                _named_errors(url, 60.0),
+                self._http.stream("GET", path, params=params, timeout=_timeout(60.0)) as response,
+            ):
+                if not response.is_success:
+                    response.read()
+                    raise _refused(response, url)
+                with partial.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _timeout(timeout_s: float) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(timeout_s, connect=min(5.0, timeout_s))
+
+
+@contextmanager
+def _named_errors(url: str, timeout_s: float) -> Iterator[None]:
+    """Turn what goes wrong on the way to a server into this package's errors."""
+    import httpx
+
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise DeadlineExceeded(
+            f"{url} did not answer within {timeout_s:g} s: it may still be at work; look with "
+            "`%mlserve list`."
+        ) from error
+    except httpx.ConnectError as error:
+        raise ServerNotFound(f"No server answers at {url}: {START_HINT}.") from error
+    except httpx.HTTPError as error:
+        raise ServerNotFound(
+            f"The connection to {url} broke ({error}): the server may have ended. Try again; "
+            f"if nothing answers, {START_HINT}."
+        ) from error
 
 
 def connect(target: str | None = None) -> Client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -35,6 +35,7 @@ from mlserve_jupyter.magics.display import (
 )
 from mlserve_jupyter.magics.fresh_process import with_next_step
 from mlserve_jupyter.magics.namespace import evaluate, model_name
+from mlserve_jupyter.magics.policy_words import LOG, LOG_WITHOUT, policy_of, policy_words
 from mlserve_jupyter.magics.preparation import prepare
 from mlserve_jupyter.magics.progress import Progress
 from mlserve_jupyter.magics.show import verified_words
@@ -78,6 +79,8 @@ USAGE = Usage(
             "What happens to columns that the model does not know.",
             choices=get_args(ExtraColumns),
         ),
+        LOG,
+        LOG_WITHOUT,
         TARGET,
         Argument("--no-verify", "Publish without comparing answers first.", "flag"),
     ),
@@ -124,6 +127,8 @@ class Deployed(Display):
         others = [method for method in described.methods if method != described.method]
         more = f"; with ?method= also {', '.join(others)}" if others else ""
         yield "method", described.method + more
+        if not self.answer.model.logging.keeps_all:
+            yield "logged", policy_words(self.answer.model.logging)
         if described.provenance.by_value:
             yield "inside", f"{', '.join(described.provenance.by_value)}, from this notebook"
 
@@ -159,6 +164,8 @@ def deploy(
     format: Format | Literal["auto"] = "auto",
     note: str = "",
     extra_columns: ExtraColumns = "refuse",
+    log: str | float | None = None,
+    log_without: Sequence[str] | None = None,
     to: str | None = None,
     verify: bool = True,
 ) -> Deployed:
@@ -183,6 +190,11 @@ def deploy(
         A text that is kept with the version.
     extra_columns
         Whether a call with columns that the model does not know is refused, or they are dropped.
+    log
+        What is logged of the model's calls from now on: ``all``, ``none``, ``no-inputs``, or a
+        share such as ``10%`` or 0.1. None leaves it as it is, which is ``all`` for a new model.
+    log_without
+        Input columns that are left out of the log, such as personal data.
     to
         URL of another server than the notebook's own.
     verify
@@ -217,6 +229,8 @@ def deploy(
         format=format,
         note=note,
         extra_columns=extra_columns,
+        log=log,
+        log_without=log_without,
         to=to,
         verify=verify,
     )
@@ -247,9 +261,12 @@ def _deploy(
     format: Format | Literal["auto"] = "auto",
     note: str = "",
     extra_columns: ExtraColumns = "refuse",
+    log: str | float | None = None,
+    log_without: Sequence[str] | None = None,
     to: str | None = None,
     verify: bool = True,
 ) -> Deployed:
+    logging = policy_of(log, log_without)
     _check_choice("runtime", runtime, get_args(Runtime))
     _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
     if not isinstance(name, str | None):
@@ -275,6 +292,7 @@ def _deploy(
                 runtime=runtime,
                 extra_columns=extra_columns,
                 note=note,
+                logging=logging,
             )
             answer = client.deploy(manifest, packed.path, progress.sent)
     except RequestFailed as error:

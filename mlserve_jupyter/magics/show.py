@@ -23,6 +23,7 @@ from mlserve_jupyter.magics.display import (
     size,
     text_table,
 )
+from mlserve_jupyter.magics.policy_words import policy_words
 from mlserve_jupyter.magics.share import visibility_words
 
 USAGE = Usage(
@@ -68,6 +69,7 @@ class Model(Display):
         )
         yield "calls", calls
         yield "who may call", visibility_words(self.model)
+        yield "logged", policy_words(self.model.logging)
         if self.model.description:
             yield "description", self.model.description
         current = self.current

@@ -50,7 +50,7 @@ class Subcommand:
 SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
-        "deploy", "list", "show", "predict", "logs", "snippet", "share", "archive",
+        "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
         "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip

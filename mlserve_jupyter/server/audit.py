@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from mlserve_jupyter.api.audit import ListEvents
-from mlserve_jupyter.api.event_export import csv_header, csv_lines, json_lines
-from mlserve_jupyter.server.documentation import PageQuery, documented
+from mlserve_jupyter.api.event_export import csv_header, csv_lines
+from mlserve_jupyter.api.json_lines import json_lines
+from mlserve_jupyter.server.documentation import PageQuery, Time, documented
 from mlserve_jupyter.server.policy import ACCOUNTS, requires
 from mlserve_jupyter.server.resource import Resource
 
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 FLUSH_TIMEOUT_S = 2.0
 EXPORT_ROWS = 500
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
-
-Time = Annotated[
-    datetime,
-    msgspec.Meta(
-        tz=True,
-        description="A time with its offset, as of RFC 3339.",
-    ),
-]
 
 
 class AuditQuery(PageQuery, frozen=True, kw_only=True):

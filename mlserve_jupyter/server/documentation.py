@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -43,6 +44,16 @@ PATH_PARAMETERS: Mapping[str, WireType] = {
     "invitation": Annotated[str, msgspec.Meta(min_length=1, description="An invitation's id.")],
 }
 """By the name that handlers give them; each group of a route's pattern is one of these."""
+
+
+Time = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="A time with its offset, as of RFC 3339.",
+    ),
+]
+"""A point in time in a query."""
 
 
 class PageQuery(msgspec.Struct, frozen=True, kw_only=True):

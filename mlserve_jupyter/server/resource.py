@@ -384,6 +384,15 @@ class Resource(QueryArguments, _Host):
             exc_info=(typ, value, tb) if typ and value else None,
         )
 
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Answer with an error, or cut the connection of an answer that has begun.
+
+        Nobody then takes a part for the whole; ``kwargs`` is tornado's.
+        """
+        if self._headers_written and not self._finished:
+            cast(HTTP1Connection, self.request.connection).stream.close()
+        super().send_error(status_code, **kwargs)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the one error body; ``kwargs`` is tornado's."""
         error = (kwargs.get("exc_info") or (None, None))[1]

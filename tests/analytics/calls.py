@@ -15,7 +15,7 @@ from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import Observer
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import prediction_log_losses, predictions
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -47,6 +47,15 @@ def opened_log(
         yield log
     finally:
         log.close()
+
+
+@contextmanager
+def blocked(engine: Engine) -> Iterator[None]:
+    """Let nobody write to the log for the block."""
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE"))
+        yield
 
 
 def n_rows(engine: Engine) -> int:

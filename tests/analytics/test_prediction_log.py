@@ -1,22 +1,30 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from threading import Thread
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.analytics.prediction_log import BATCH_ROWS, PredictionLog
+from mlserve_jupyter.analytics.prediction_pages import CallFilter
 from mlserve_jupyter.api.resources import UpdateVersion
 from mlserve_jupyter.errors import InvalidRequest
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage import engine as engine_module
-from mlserve_jupyter.storage.engine import open_engine, reading, writing
+from mlserve_jupyter.storage.engine import reading
 from mlserve_jupyter.storage.tables import predictions
-from tests.analytics.calls import NOON, WAIT_S, call, losses_by_reason, n_rows, opened_log
+from tests.analytics.calls import (
+    NOON,
+    WAIT_S,
+    blocked,
+    call,
+    losses_by_reason,
+    n_rows,
+    opened_log,
+)
 from tests.registry.deploys import Deploys
 
 
@@ -34,7 +42,7 @@ def test_a_call_reaches_the_table_as_it_was(
     assert found.created_at == at
     assert (found.model, found.version, found.method) == ("clf", 1, "predict")
     assert (found.status, found.error, found.cached) == ("model_failed", "boom ??", True)
-    assert bytes(found.inputs) == b'{"instances":[[9007199254740993,"NaN"]]}'
+    assert msgspec.json.decode(found.inputs) == {"instances": [[9007199254740993, "NaN"]]}
     assert bytes(found.outputs) == b"[1]"
     assert (found.n_rows, found.predict_ms, found.truncated) == (1, 0.5, False)
 
@@ -111,43 +119,14 @@ def test_pages_come_newest_first_and_meet_without_gap_or_overlap(
                 break
         assert sorted(names) == [f"r{number}" for number in range(7)]
         assert names[0] == "r6"
-        of_second = log.list_predictions(first.model_id, version=2)
+        of_second = log.list_predictions(first.model_id, CallFilter(version=2))
         assert {item.request_id for item in of_second.items} == {"r0", "r3", "r6"}
         assert {item.version for item in of_second.items} == {2}
-        assert log.list_predictions(first.model_id, version=3).items == ()
+        assert log.list_predictions(first.model_id, CallFilter(version=3)).items == ()
         with pytest.raises(InvalidRequest, match="cursor"):
             log.list_predictions(first.model_id, cursor="W10")
         with pytest.raises(InvalidRequest, match="limit"):
             log.list_predictions(first.model_id, limit=1001)
-
-
-@pytest.mark.parametrize("version", [None, 1])
-def test_an_index_serves_the_pages(
-    engine: Engine, settings: Settings, deploy: Deploys, version: int | None
-) -> None:
-    served = deploy()
-    plans: list[str] = []
-
-    with opened_log(engine, settings) as log:
-        log.append(call(served))
-        log.append(call(served, 1))
-        assert log.flush(WAIT_S)
-        cursor = log.list_predictions(served.model_id, limit=1).next_cursor
-
-        @sa.event.listens_for(engine, "before_cursor_execute")
-        def explain(conn: sa.Connection, cursor: object, statement: str, parameters: object,
-                    context: object, executemany: bool) -> None:  # fmt: skip
-            if "FROM predictions" in statement and not statement.startswith("EXPLAIN"):
-                rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
-                plans.append("; ".join(row[3] for row in rows))
-
-        log.list_predictions(served.model_id, version, cursor=cursor)
-        sa.event.remove(engine, "before_cursor_execute", explain)
-    (plan,) = plans
-    assert "SCAN" not in plan
-    assert "TEMP B-TREE" not in plan
-    index = "model_id" if version is None else "version_id"
-    assert f"USING INDEX ix_predictions_{index}_created_at_id" in plan
 
 
 def test_last_calls_name_each_model_that_was_called(
@@ -174,7 +153,7 @@ def test_what_the_buffer_cannot_hold_is_dropped_counted_and_said(
 ) -> None:
     served = deploy()
     with opened_log(engine, replace(settings, log_buffer_rows=10)) as log:
-        with writing(engine):  # nothing can be written meanwhile
+        with blocked(engine):
             for number in range(25):
                 log.append(call(served, number))
             assert log.losses() == 15
@@ -191,7 +170,7 @@ def test_the_buffer_is_bounded_by_bytes_too(
     large = b'"%s"' % (b"x" * 250_000)
     small = replace(settings, log_buffer_bytes=1_000_000, log_max_value_bytes=0)
     with opened_log(engine, small) as log:
-        with writing(engine):
+        with blocked(engine):
             for number in range(5):
                 log.append(call(served, number, inputs=large))
         assert log.flush(WAIT_S)
@@ -199,45 +178,6 @@ def test_the_buffer_is_bounded_by_bytes_too(
         assert log.flush(WAIT_S)
     assert n_rows(engine) == 4
     assert losses_by_reason(engine) == {"buffer_full": 2}
-
-
-def test_the_log_waits_for_a_locked_database_and_loses_nothing(
-    settings: Settings, deploy: Deploys, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    served = deploy()
-    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_S", 0.01)
-    impatient = open_engine(settings)
-    with opened_log(impatient, settings) as log:
-        with writing(impatient):
-            log.append(call(served))
-            assert not log.flush(0.3)
-        log.append(call(served, 1))
-        assert log.flush(WAIT_S)
-        assert n_rows(impatient) == 2
-        assert log.losses() == 0
-    impatient.dispose()
-    assert "waits for its database" in caplog.text
-
-
-def test_a_write_whose_answer_was_lost_is_not_written_twice(
-    engine: Engine, settings: Settings, deploy: Deploys
-) -> None:
-    served = deploy()
-
-    def lose_the_answer(connection: sa.Connection) -> None:
-        sa.event.remove(engine, "commit", lose_the_answer)
-        connection.connection.commit()
-        raise sa.exc.OperationalError("COMMIT", None, Exception("disk I/O error"))
-
-    with opened_log(engine, settings) as log:
-        sa.event.listen(engine, "commit", lose_the_answer)
-        for number in range(3):
-            log.append(call(served, number))
-        assert log.flush(WAIT_S)
-        assert n_rows(engine) == 3
-        assert log.last_calls([served.model_id])[served.model_id].n_predictions == 3
-    assert losses_by_reason(engine) == {}
 
 
 def test_a_row_that_the_database_refuses_does_not_keep_the_others_out(
@@ -288,21 +228,3 @@ def test_closing_writes_what_waits_and_leaves_no_file(
     assert n_rows(engine) == 3
     assert list((settings.data_dir / "log").iterdir()) == []
     assert losses_by_reason(engine) == {}
-
-
-def test_what_cannot_be_written_before_the_close_is_counted_at_the_next_start(
-    settings: Settings, deploy: Deploys, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    served = deploy()
-    monkeypatch.setattr(engine_module, "BUSY_TIMEOUT_S", 0.01)
-    impatient = open_engine(settings)
-    log = PredictionLog(impatient, settings, settings.data_dir / "log")
-    with writing(impatient):
-        for number in range(3):
-            log.append(call(served, number))
-        log.close(timeout_s=0.1)
-    with caplog.at_level(logging.WARNING), opened_log(impatient, settings) as log:
-        assert log.losses() == 3
-    impatient.dispose()
-    assert "3 predictions of process" in caplog.text

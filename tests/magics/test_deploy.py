@@ -224,12 +224,37 @@ def test_logs_are_a_frame_with_inputs_and_outputs(namespace: dict[str, Any]) -> 
     run("deploy clf --name logged", namespace)
     run("predict logged X_train[:3]", namespace)
     run("predict logged X_train[:2] --method predict_proba", namespace)
-    calls = run("logs logged", namespace)
+    answers = namespace["clf"].predict(X_train[:3]).tolist()
+    calls = run("logs logged --calls", namespace)
     assert calls["method"].tolist() == ["predict_proba", "predict"]
     assert calls["n_rows"].tolist() == [2, 3]
-    assert calls["outputs"][1] == namespace["clf"].predict(X_train[:3]).tolist()
-    assert len(run("logs logged --limit 1", namespace)) == 1
-    assert calls.attrs["lost"] == 0
+    assert calls["outputs"][1] == answers
+    rows = run("logs logged --method predict --since 1h", namespace)
+    assert rows["prediction"].tolist() == answers
+    assert rows["row"].tolist() == [0, 1, 2]
+    assert rows[["a", "b"]].to_numpy().tolist() == X_train[:3].to_numpy().tolist()
+    assert len(run("logs logged --limit 1 --calls", namespace)) == 1
+    assert len(run("logs logged --since 2000-01-01 --until 2001-01-01", namespace)) == 0
+    assert calls.attrs == {"lost": 0, "cut": False}
+
+
+def test_what_is_logged_is_chosen_with_the_deploy_and_changed_later(
+    namespace: dict[str, Any],
+) -> None:
+    deployed = run("deploy clf --name discreet --log-without a", namespace)
+    assert "all calls, without a" in repr(deployed)
+    run("predict discreet X_train[:2]", namespace)
+    assert "a" not in run("logs discreet", namespace).columns
+    assert run("logs discreet", namespace)["b"].tolist() == X_train["b"][:2].tolist()
+    assert "keeps no calls" in repr(run("logging discreet --log none", namespace))
+    run("predict discreet X_train[:3]", namespace)
+    assert len(run("logs discreet --calls", namespace)) == 1
+    assert "no calls, which are only counted" in repr(run("show discreet", namespace))
+    with pytest.raises(RequestFailed, match="no input column 'x77'"):
+        run("logging discreet --log-without x77", namespace)
+    with pytest.raises(InvalidUsage, match="cannot be logged"):
+        run("logging discreet --log sometimes", namespace)
+    assert "no calls" in repr(run("logging discreet", namespace))
 
 
 def test_archiving_asks_first(namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

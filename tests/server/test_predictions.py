@@ -1,0 +1,190 @@
+"""The prediction log over REST: what is kept, what is found, and files of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from pyarrow import parquet
+
+from mlserve_jupyter.analytics.prediction_log import PredictionLog
+from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.server.predictions import accepted_format
+from mlserve_jupyter.storage.engine import open_engine, reading
+from mlserve_jupyter.storage.tables import models
+from tests import toys
+from tests.analytics.calls import WAIT_S, call
+from tests.live import LiveServer, start_server
+from tests.registry.deploys import Deploys
+from tests.server.manifests import manifest_of
+
+LOG = "api/v1/analytics/models/logged/predictions"
+
+
+@pytest.fixture(scope="module")
+def server(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> LiveServer:
+    """A server with the model ``logged``, which was called five times."""
+    deploy(live_server, "logged", tmp_path_factory.mktemp("logged"))
+    for number in range(5):
+        predict(live_server, "logged", float(number))
+    return live_server
+
+
+def deploy(server: LiveServer, name: str, folder: Path) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), folder).path)
+    parts = [
+        ("manifest", (None, encode_json(manifest_of(name, artifact)))),
+        ("artifact", ("model", artifact.read_bytes())),
+    ]
+    answer = server.request("POST", "api/v1/models", files=parts)
+    assert answer.status_code == 201, answer.text
+
+
+def predict(server: LiveServer, model: str, value: float, **headers: str) -> Any:
+    body = {"instances": [[value]]}
+    answer = server.request("POST", f"api/v1/predict/{model}", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def logged(server: LiveServer, model: str, **params: Any) -> list[dict[str, Any]]:
+    path = f"api/v1/analytics/models/{model}/predictions"
+    answer = server.request("GET", path, params=params)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def test_what_is_kept_is_changed_by_the_owner_and_holds_at_once(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    deploy(server, "kept", tmp_path)
+    assert server.request("GET", "api/v1/models/kept").json()["logging"] == {
+        "share": 1.0, "inputs": True, "without": [],
+    }  # fmt: skip
+    changed = server.request("PATCH", "api/v1/models/kept", json={"logging": {"share": 0}})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["logging"]["share"] == 0
+    for _ in range(3):
+        predict(server, "kept", 1.0)
+    assert logged(server, "kept") == []
+    assert server.request("GET", "api/v1/models/kept").json()["n_predictions"] == 3
+    server.request("PATCH", "api/v1/models/kept", json={"logging": {"inputs": False}})
+    predict(server, "kept", 2.0)
+    [item] = logged(server, "kept")
+    assert (item["inputs"], item["outputs"], item["status"]) == (None, [2.0], "ok")
+    server.request("PATCH", "api/v1/models/kept", json={"logging": {}})
+    predict(server, "kept", 3.0)
+    assert logged(server, "kept")[0]["inputs"] == {"instances": [[3.0]]}
+
+
+@pytest.mark.parametrize(
+    "logging",
+    [
+        {"share": 1.5},
+        {"share": "some"},
+        {"without": "x0"},
+        {"without": ["no such column"]},
+        {"columns": []},
+        None,
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused_and_changes_nothing(
+    server: LiveServer, logging: Any
+) -> None:
+    answer = server.request("PATCH", "api/v1/models/logged", json={"logging": logging})
+    assert answer.status_code == 400, answer.text
+    assert server.request("GET", "api/v1/models/logged").json()["logging"]["share"] == 1.0
+
+
+def test_calls_are_found_by_time_status_and_caller(server: LiveServer) -> None:
+    items = logged(server, "logged")
+    assert len(items) == 5
+    middle = items[2]
+    assert logged(server, "logged", since=middle["created_at"]) == items[:3]
+    assert logged(server, "logged", until=middle["created_at"]) == items[3:]
+    assert len(logged(server, "logged", status="ok", version=1)) == 5
+    assert logged(server, "logged", status="failed") == []
+    assert len(logged(server, "logged", principal=middle["principal"])) == 5
+    assert logged(server, "logged", labelled="true") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "version=0", "labelled=perhaps", "format=xlsx", "since=1"]
+)
+def test_what_cannot_be_looked_for_is_refused(server: LiveServer, query: str) -> None:
+    answer = server.request("GET", f"{LOG}?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_the_log_is_sent_as_a_file_by_format_or_accept(server: LiveServer) -> None:
+    names = [item["request_id"] for item in logged(server, "logged")]
+    as_csv = server.request("GET", f"{LOG}?format=csv")
+    assert as_csv.headers["Content-Type"].startswith("text/csv")
+    assert as_csv.headers["Content-Disposition"] == 'attachment; filename="logged.csv"'
+    rows = list(csv.DictReader(io.StringIO(as_csv.text)))
+    assert [row["request_id"] for row in rows] == names
+    lines = server.request("GET", LOG, headers={"Accept": "application/jsonl"})
+    assert [json.loads(line)["request_id"] for line in lines.text.splitlines()] == names
+    table = parquet.read_table(
+        io.BytesIO(server.request("GET", f"{LOG}?format=parquet&status=ok").content)
+    )
+    assert table.column("request_id").to_pylist() == names
+    assert json.loads(table.column("inputs").to_pylist()[0]) == {"instances": [[4.0]]}
+    assert server.request("GET", f"{LOG}?format=csv&status=failed").text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "format"),
+    [
+        ("", "json"),
+        ("*/*", "json"),
+        ("application/vnd.apache.parquet", "parquet"),
+        ("text/html, */*;q=0.8", "json"),
+        ("application/json;q=0.5, text/csv", "csv"),
+        ("Application/X-NDJSON", "jsonl"),
+        ("text/csv;q=0, application/json", "json"),
+        ("text/csv;q=nonsense", "json"),
+    ],
+)
+def test_accept_chooses_the_form(accept: str, format: str) -> None:
+    assert accepted_format(accept) == format
+
+
+@pytest.mark.slow
+def test_a_file_that_breaks_off_is_no_whole_file(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        deploy(server, "large", tmp_path)
+        fill(server, n_calls=160)
+        url = f"{server.url}api/v1/analytics/models/large/predictions?format=jsonl"
+        headers = {"Authorization": f"token {server.token}"}
+        with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+            pieces = answer.iter_bytes()
+            next(pieces)
+            # No page can be read any more, and those that are on their way are not all.
+            database = server.settings.data_dir / "mlserve.db"
+            database.rename(database.with_suffix(".away"))
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces)
+
+
+def fill(server: LiveServer, n_calls: int) -> None:
+    """Log calls of a quarter of a megabyte, as another process of the platform would."""
+    engine = open_engine(server.settings)
+    log = PredictionLog(engine, server.settings, server.settings.data_dir / "log")
+    with reading(engine) as connection:
+        model_id = connection.execute(sa.select(models.c.id)).scalar_one()
+    deploys = Deploys(engine, server.settings.artifacts_dir)
+    served = deploys.registry.snapshot().by_id(model_id).versions[1]
+    for number in range(n_calls):
+        log.append(call(served, number, inputs=b'"%s"' % (b"x" * 250_000)))
+        if number % 20 == 0:
+            assert log.flush(WAIT_S)
+    log.close()
+    engine.dispose()
