@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mlserve_jupyter.client.http import connect
     from mlserve_jupyter.magics.archive import archive
+    from mlserve_jupyter.magics.compare import compare
     from mlserve_jupyter.magics.deploy import deploy
     from mlserve_jupyter.magics.keys import keys
     from mlserve_jupyter.magics.list import list  # noqa: A004
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.share import share
     from mlserve_jupyter.magics.show import show
     from mlserve_jupyter.magics.snippet import snippet
+    from mlserve_jupyter.magics.stats import stats
     from mlserve_jupyter.magics.targets import targets
 
 
 __all__ = [
     "__version__",
     "archive",
+    "compare",
     "connect",
     "deploy",
     "keys",
@@ -44,11 +47,13 @@ __all__ = [
     "share",
     "show",
     "snippet",
+    "stats",
     "targets",
 ]
 
 _MODULES = {
     "archive": "magics.archive",
+    "compare": "magics.compare",
     "connect": "client.http",
     "deploy": "magics.deploy",
     "keys": "magics.keys",
@@ -60,6 +65,7 @@ _MODULES = {
     "share": "magics.share",
     "show": "magics.show",
     "snippet": "magics.snippet",
+    "stats": "magics.stats",
     "targets": "magics.targets",
 }
 

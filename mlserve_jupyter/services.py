@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.analytics.maintenance import Maintenance, PeriodicJob
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.analytics.reports import Reports
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
@@ -54,7 +55,7 @@ class Services:
     ----------
     owner
         ``Settings.owner``.
-    engine, store, registry, log
+    engine, store, registry, log, reports
         Synchronous; called in threads.
     maintenance
         Has threads of its own.
@@ -69,6 +70,7 @@ class Services:
     registry: Registry
     catalog: LiveCatalog
     log: PredictionLog
+    reports: Reports
     workers: WorkerPool
     results: ResultCache | None
     predictor: Predictor
@@ -181,6 +183,7 @@ async def open_services(
     from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.accounts.throttle import throttles
     from mlserve_jupyter.analytics.maintenance import Maintenance
+    from mlserve_jupyter.analytics.reports import Reports
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
     from mlserve_jupyter.serving.predict import Predictor
@@ -210,6 +213,7 @@ async def open_services(
         registry=storage.registry,
         catalog=storage.catalog,
         log=storage.log,
+        reports=Reports(storage.engine),
         workers=workers,
         results=results,
         predictor=predictor,
@@ -260,6 +264,7 @@ def _open_storage(settings: Settings) -> _Storage:
     from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
     from mlserve_jupyter.accounts.tokens import AccessTokens
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
+    from mlserve_jupyter.analytics.rollups import count_calls
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
     from mlserve_jupyter.storage.blobs import ArtifactStore
@@ -273,7 +278,7 @@ def _open_storage(settings: Settings) -> _Storage:
     registry = Registry(engine, store)
     registry.sweep()
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
-    log = PredictionLog(engine, settings, settings.data_dir / "log")
+    log = PredictionLog(engine, settings, settings.data_dir / "log", [count_calls])
     return _Storage(
         engine=engine,
         sessions=Sessions(engine, secret),
@@ -287,7 +292,14 @@ def _open_storage(settings: Settings) -> _Storage:
 
 def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     """Return what one process of all on this database does from time to time."""
-    return []
+    from mlserve_jupyter.analytics import rollups
+    from mlserve_jupyter.analytics.maintenance import PeriodicJob
+
+    engine = storage.engine
+    return [
+        PeriodicJob("rollups", rollups.FOLD_EVERY_S, functools.partial(rollups.fold, engine)),
+        PeriodicJob("expiry", rollups.EXPIRE_EVERY_S, functools.partial(rollups.expire, engine)),
+    ]
 
 
 def _open_redis_counters(settings: Settings) -> RedisCounters | None:

@@ -94,6 +94,18 @@ class LatencySum:
         first = histogram[0] | histogram[1] << 8
         self._lanes += int.from_bytes(histogram[2:], "little") << (_LANE_BITS * first)
 
+    def merge(self, other: LatencySum) -> None:
+        """Add all that another sum counts."""
+        if other._spilled is not None or self._n + other._n > _MOST_COUNTED:
+            self._spill()
+            assert self._spilled is not None
+            first, counts = other._counts()
+            for bucket, count in enumerate(counts, first):
+                self._spilled[bucket] += count
+        else:
+            self._n += other._n
+            self._lanes += other._lanes
+
     def encode(self) -> bytes | None:
         """Return it as it is kept; None where it counts nothing.
 
@@ -126,7 +138,8 @@ class LatencySum:
             return LatencyHistogram(bounds_ms=[], counts=[])
         width = ceil(len(counts) / max_bars)
         edges = range(first, first + len(counts) + width, width)
-        lower_ms = (0.0, *BOUNDS_MS, BOUNDS_MS[-1] * _GROWTH)
+        # Not from 0: people look at it on a logarithmic scale.
+        lower_ms = (LEAST_MS / _GROWTH, *BOUNDS_MS, BOUNDS_MS[-1] * _GROWTH)
         return LatencyHistogram(
             bounds_ms=[lower_ms[min(edge, _N_BOUNDED + 1)] for edge in edges],
             counts=[sum(counts[i : i + width]) for i in range(0, len(counts), width)],

@@ -51,6 +51,7 @@ SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
         "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
+        "stats", "compare",
         "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip
@@ -67,6 +68,7 @@ _MEANT = {
     **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
     **dict.fromkeys(("publish", "grant", "visibility"), "share NAME"),
     **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
+    **dict.fromkeys(("metrics", "analytics", "usage"), "stats [NAME]"),
     **dict.fromkeys(("signin", "sign-in", "connect"), "login URL"),
     **dict.fromkeys(("logout", "signout", "sign-out"), "targets --forget NAME"),
 }

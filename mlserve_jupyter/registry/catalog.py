@@ -379,6 +379,20 @@ class Catalog:
             )
         return found
 
+    def managed_models(
+        self, caller: User, scope: Literal["own", "all"] = "own"
+    ) -> list[CatalogModel]:
+        """Return the models that the caller may see all of, in no order.
+
+        Parameters
+        ----------
+        scope
+            ``all`` of an administrator means those of all users.
+        """
+        of_all = scope == "all" and caller.role == "admin"
+        models = self._by_id if of_all else self._by_owner.get(caller.id, {})
+        return [model for model in models.values() if model.is_visible_to(caller)]
+
     def version(self, caller: User, model_ref: str, version: int) -> ServedVersion:
         """Return a version whatever its status, in order to describe it.
 

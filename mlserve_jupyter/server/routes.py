@@ -7,6 +7,13 @@ from collections.abc import Iterable
 
 from tornado.web import RequestHandler, stream_request_body
 
+from mlserve_jupyter.server.analytics import (
+    CompareResource,
+    ModelReportResource,
+    SummaryResource,
+    TimeSeriesResource,
+    UsageResource,
+)
 from mlserve_jupyter.server.api_keys import ApiKeyResource, ApiKeysResource
 from mlserve_jupyter.server.approvals import ApprovalResource, ApprovalsResource
 from mlserve_jupyter.server.audit import AuditResource
@@ -50,6 +57,11 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)", VersionResource),
     (r"mlserve/api/v1/models/([^/]+)/versions/([^/]+)/artifact", ArtifactResource),
     (r"mlserve/api/v1/models/([^/]+)/openapi\.json", ModelOpenAPIResource),
+    (r"mlserve/api/v1/analytics/summary", SummaryResource),
+    (r"mlserve/api/v1/analytics/usage", UsageResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/summary", ModelReportResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/timeseries", TimeSeriesResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/compare", CompareResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
     (r"mlserve/api/v1/predictions/([^/]+)/label", CallLabelResource),
     (r"mlserve/api/v1/labels", LabelsResource),

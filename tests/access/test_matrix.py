@@ -53,6 +53,15 @@ EXAMPLES: dict[str, Example] = {
         "api/v1/models/{iris}/versions/1/artifact"
     ),
     "GET api/v1/models/{model}/openapi.json": at("api/v1/models/{iris}/openapi.json"),
+    "GET api/v1/analytics/summary": at("api/v1/analytics/summary"),
+    "GET api/v1/analytics/usage": at("api/v1/analytics/usage"),
+    "GET api/v1/analytics/models/{model}/summary": at("api/v1/analytics/models/{iris}/summary"),
+    "GET api/v1/analytics/models/{model}/timeseries": at(
+        "api/v1/analytics/models/{iris}/timeseries"
+    ),
+    "GET api/v1/analytics/models/{model}/compare": at(
+        "api/v1/analytics/models/{iris}/compare?a=1&b=1"
+    ),
     "GET api/v1/analytics/models/{model}/predictions": at(
         "api/v1/analytics/models/{iris}/predictions"
     ),
