@@ -292,13 +292,17 @@ def _open_storage(settings: Settings) -> _Storage:
 
 def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     """Return what one process of all on this database does from time to time."""
+    from mlserve_jupyter.accounts.expired import FORGET_EVERY_S, forget_expired
     from mlserve_jupyter.analytics import rollups
     from mlserve_jupyter.analytics.maintenance import PeriodicJob
+    from mlserve_jupyter.archiving import CHECK_S, Archiver
 
     engine = storage.engine
     return [
         PeriodicJob("rollups", rollups.FOLD_EVERY_S, functools.partial(rollups.fold, engine)),
         PeriodicJob("expiry", rollups.EXPIRE_EVERY_S, functools.partial(rollups.expire, engine)),
+        PeriodicJob("retention", CHECK_S, Archiver(settings, engine).run),
+        PeriodicJob("expired", FORGET_EVERY_S, lambda may_go_on: forget_expired(engine)),
     ]
 
 

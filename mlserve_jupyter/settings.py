@@ -92,6 +92,8 @@ class Settings:
     log_buffer_rows, log_buffer_bytes, log_flush_s, log_max_value_bytes
         The prediction log's buffer, how often it is written, and the size above which inputs and
         outputs are left out of a row.
+    retention_days
+        Predictions stay in the database for so long, and in archives after that; 0 for ever.
     catalog_poll_s
         How soon a change that another process made to the registry is seen.
     """
@@ -136,6 +138,7 @@ class Settings:
     log_buffer_bytes: int = 64 * MIB
     log_flush_s: float = 0.25
     log_max_value_bytes: int = 256 * 1024
+    retention_days: int = 90
     catalog_poll_s: float = 1.0
 
     def __post_init__(self) -> None:
@@ -183,6 +186,8 @@ class Settings:
             )
         if self.slow_request_s < 0:
             raise SettingsInvalid("slow_request_s must not be negative; 0 means no warnings.")
+        if self.retention_days < 0:
+            raise SettingsInvalid("retention_days must not be negative; 0 means for ever.")
         if self.quota_per_minute < 0:
             raise SettingsInvalid("quota_per_minute must not be negative; 0 means no limit.")
         trusted_networks(self.trusted_proxies)

@@ -21,6 +21,7 @@ from mlserve_jupyter.storage.tables import invitations, users
 from mlserve_jupyter.storage.users import Role
 
 CODE_PREFIX = "mli_"
+_KEPT_AFTER_END = timedelta(days=30)
 _CODE_BYTES = 24  # 192 random bits
 
 
@@ -135,6 +136,16 @@ def delete_invitation(engine: Engine, invitation_id: str, origin: Origin) -> Non
             raise NotFound("There is no such invitation.")
         event = AuditEvent(origin, "invitation.delete", f"invitation {invitation_id}")
         write_event(connection, event)
+
+
+def forget_old_invitations(connection: Connection) -> None:
+    """Delete what nobody has used in time; the used ones say who invited whom."""
+    ended_before = datetime.now(timezone.utc) - _KEPT_AFTER_END
+    connection.execute(
+        invitations.delete().where(
+            invitations.c.used_at.is_(None), invitations.c.expires_at < ended_before
+        )
+    )
 
 
 def check_invitation(connection: Connection, code: str | None, email: str) -> tuple[str, Role]:

@@ -76,7 +76,7 @@ class Sessions:
             now = lock_person(connection, person.id)
             if not now.is_active or now.token_epoch != person.token_epoch:
                 raise Unauthenticated("The account was changed at this moment: sign in again.")
-            _forget_old(connection)
+            forget_old_tokens(connection)
             family_id = new_id()
             pair, _ = self._issue(connection, now, family_id)
             by_person = _acting(origin, now, family_id)
@@ -175,7 +175,7 @@ def _end_family(connection: Connection, family_id: str) -> None:
     raise_epoch(connection)
 
 
-def _forget_old(connection: Connection) -> None:
+def forget_old_tokens(connection: Connection) -> None:
     """Delete what nobody can use or misuse any more."""
     ended_before = datetime.now(timezone.utc) - _KEPT_AFTER_END
     connection.execute(refresh_tokens.delete().where(refresh_tokens.c.expires_at < ended_before))

@@ -166,6 +166,11 @@ class SettingsTraits(Configurable):
         _DEFAULTS.log_max_value_bytes,
         help="Inputs and outputs above this size are left out of the log, in bytes.",
     ).tag(config=True)
+    retention_days = Int(
+        _DEFAULTS.retention_days,
+        help="Days that predictions stay in the database; older ones are archived to files. 0 to "
+        "keep them for ever.",
+    ).tag(config=True)
     catalog_poll_s = Float(
         _DEFAULTS.catalog_poll_s,
         help="How soon a deploy of another server on the same database is seen, in seconds.",

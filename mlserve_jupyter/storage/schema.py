@@ -41,6 +41,17 @@ def prepare_schema(engine: Engine) -> None:
         _migrate(engine)
 
 
+def revision_of(engine: Engine) -> str | None:
+    """Return the revision that a database is at; None for one without our tables.
+
+    Raises
+    ------
+    StorageUnavailable
+        The database does not answer.
+    """
+    return next(iter(_revisions(engine)), None)
+
+
 def _revisions(engine: Engine) -> tuple[str, ...]:
     try:
         with reading(engine) as connection:

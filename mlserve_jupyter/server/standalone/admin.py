@@ -49,11 +49,13 @@ def run_admin_command(
 
     with _opened(settings) as engine:
         if asked.command == "password":
-            person = reset_password(engine, email=asked.email, password=password, origin=_origin())
+            person = reset_password(
+                engine, email=asked.email, password=password, origin=operator_origin()
+            )
             print(f"The password of {person.name!r} is set, and all tokens of the user have ended.")
             return 0
         person = create_admin(
-            engine, email=asked.email, password=password, name=asked.name, origin=_origin()
+            engine, email=asked.email, password=password, name=asked.name, origin=operator_origin()
         )
         print(f"The administrator {person.name!r} signs in as {person.email}.")
         return 0
@@ -76,7 +78,7 @@ def prepare_admins(settings: Settings) -> None:
     try:
         with _opened(settings) as engine:
             if given is not None:
-                ensure_admin(engine, *given, _origin())
+                ensure_admin(engine, *given, operator_origin())
             check_admins(engine)
     except (SchemaUnknown, StorageFull, StorageUnavailable) as error:
         log.warning("The administrators could not be checked: %s", error)
@@ -127,7 +129,7 @@ def _read_password(*, from_stdin: bool) -> str:
     return password
 
 
-def _origin() -> Origin:
+def operator_origin() -> Origin:
     """Return the operator as the audit log names who was at the machine."""
     try:
         user = getpass.getuser()

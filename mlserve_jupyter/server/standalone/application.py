@@ -22,6 +22,7 @@ from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.server.standalone.access_log import check_target
 from mlserve_jupyter.server.standalone.admin import prepare_admins, run_admin_command
+from mlserve_jupyter.server.standalone.db import run_db_command
 from mlserve_jupyter.server.standalone.host_key import KEY_FILE, read_or_make_key
 from mlserve_jupyter.server.standalone.logs import log_to_stderr
 from mlserve_jupyter.server.standalone.options import HostOptions
@@ -43,6 +44,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
 
     `jupyter mlserve key` prints the key that callers send in the header X-MLServe-Key.
     `jupyter mlserve admin create --email ann@example.org` makes the first account.
+    `jupyter mlserve db status` says how large the database is, and when its disk will be full.
     """
 
     name = "jupyter-mlserve"
@@ -54,6 +56,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
     jupyter mlserve key
     jupyter mlserve openapi
     jupyter mlserve admin create --email ann@example.org
+    jupyter mlserve db status
     """
 
     ip = Unicode(_DEFAULTS.ip, help="Address to listen on; 0.0.0.0 for all.").tag(config=True)
@@ -201,8 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["openapi"]:
             print(_openapi(MLServeServer.configured(arguments[1:]).options().base_url))
             return 0
-        if arguments[:1] == ["admin"]:
-            return run_admin_command(
+        commands = {"admin": run_admin_command, "db": run_db_command}
+        if arguments[:1] and arguments[0] in commands:
+            return commands[arguments[0]](
                 arguments[1:], lambda others: MLServeServer.configured(others).platform_settings()
             )
         app = MLServeServer.configured(arguments)

@@ -1,0 +1,399 @@
+"""Old predictions go into files, a day at a time, and come back where they are asked for.
+
+::
+
+    a day is older than the cutoff
+      row in ``archives``: writing
+      Parquet file → artifact store → read back: each value as it was read from the table
+      verified
+      SQLite: its rows are deleted, in small transactions   PostgreSQL: when all days of a month
+                                                            are verified, its partition is dropped
+      archived
+
+Each arrow is a transaction, or is found out about by the next run, so that it may be cut off
+anywhere. No row goes before the file that holds it was read back from the store; which rows go is
+read from that file. Rollups stay. What is restored is archived already, and goes again in time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection, Engine
+
+from mlserve_jupyter.analytics.archive_file import ArchiveWriter, read_content, read_rows
+from mlserve_jupyter.analytics.archive_partitions import (
+    Partition,
+    detach,
+    detached_partitions,
+    drop_detached,
+    read_partitions,
+)
+from mlserve_jupyter.analytics.archive_rows import (
+    Restored,
+    delete_rows,
+    read_groups,
+    restore_rows,
+)
+from mlserve_jupyter.analytics.archives import (
+    BEGINNING,
+    DAY,
+    Archive,
+    day_of,
+    oldest_prediction,
+    read_archives,
+)
+from mlserve_jupyter.errors import ArtifactCorrupt, Unavailable
+from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.folders import disk_errors, make_private_folder, remove_tree
+from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.monitoring_tables import archives
+from mlserve_jupyter.storage.object_store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+_MAX_PAUSE_S = 1.0
+
+Journal = Callable[[Connection, str, str, dict[str, Any]], None]
+"""Writes an event of the audit log: action, target and facts, which are JSON values."""
+
+
+class Retention:
+    """Archives and restores; one at a time on a database, which the caller sees to.
+
+    Parameters
+    ----------
+    engine
+        Of a database whose schema is prepared.
+    objects
+        Where the files lie.
+    folder
+        For files under way.
+    journal
+        Is told of what is archived, removed and restored.
+    may_go_on
+        Asked between the steps.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        objects: ObjectStore,
+        folder: Path,
+        journal: Journal,
+        may_go_on: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._folder = folder
+        self._journal = journal
+        self._may_go_on = may_go_on
+
+    def archive(self, before: datetime) -> list[Archive]:
+        """Archive the days that ended before a time, and remove what is archived.
+
+        A day whose file is not what it should be does not keep the others from being archived.
+
+        Returns
+        -------
+        list of Archive
+            The days that were written now.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            The first of these.
+        StorageUnavailable, StorageFull, Unavailable
+            The database, the store or the disk; or it was stopped.
+        """
+        failures: list[ArtifactCorrupt] = []
+        written: list[Archive] = []
+        for archive in read_archives(self._engine, ["writing"]):
+            self._forget(archive)
+        for partition in self._detached():
+            with _kept(failures):
+                self._drop(partition)
+        for archive in self._removable():
+            with _kept(failures):
+                self._check()
+                self._remove_rows(archive)
+        for begins_at in self._days_to_archive(before):
+            with _kept(failures):
+                archive = self._archive_day(begins_at)
+                written.append(archive)
+                log.info(
+                    "The %d predictions of %s are in %s.", archive.n_rows, archive.day, archive.key
+                )
+        for partition in self._droppable(before):
+            with writing(self._engine) as connection:
+                detach(connection, partition)
+        for partition in self._detached():
+            with _kept(failures):
+                self._drop(partition)
+        if failures:
+            raise failures[0]
+        return written
+
+    def restore(
+        self, begins_at: datetime, ends_at: datetime, kept_until: datetime
+    ) -> list[tuple[Archive, Restored]]:
+        """Put the calls of a span's days back into the table, for a time.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            A file is gone, or is another one.
+        StorageUnavailable, StorageFull
+            The database or the store; the same call goes on with it.
+        """
+        restored = []
+        for archive in read_archives(self._engine):
+            if archive.state == "writing" or not _overlap(archive, begins_at, ends_at):
+                continue
+            self._check()
+            n_rows = n_without_model = 0
+            with self._fetched(archive) as path:
+                self._set(archive, state="restoring", kept_until=kept_until)
+                for rows in read_rows(path):
+                    self._check()
+                    with self._paced(), writing(self._engine) as connection:
+                        done = restore_rows(connection, rows)
+                    n_rows += done.n_rows
+                    n_without_model += done.n_without_model
+            facts = {"n_rows": n_rows, "kept_until": kept_until.isoformat()}
+            self._set(archive, "predictions.restore", facts, state="restored")
+            restored.append((archive, Restored(n_rows, n_without_model)))
+            log.info("The %d predictions of %s are back.", n_rows, archive.day)
+        return restored
+
+    def _days_to_archive(self, before: datetime) -> Iterator[datetime]:
+        """Give the days that have rows in no archive, or in one that has them no more."""
+        since = BEGINNING
+        while True:
+            self._check()
+            with reading(self._engine) as connection:
+                first = oldest_prediction(connection, since)
+            if first is None or day_of(first) + DAY > before:
+                return
+            since = day_of(first) + DAY
+            held = {
+                archive.begins_at
+                for archive in read_archives(self._engine, ["verified", "restoring", "restored"])
+            }
+            if day_of(first) not in held:
+                yield day_of(first)
+
+    def _archive_day(self, begins_at: datetime) -> Archive:
+        archive = self._begin(begins_at)
+        with self._working_on(archive) as folder:
+            new, back = folder / "new.parquet", folder / "back.parquet"
+            writer = ArchiveWriter(new)
+            for rows in read_groups(self._engine, begins_at, begins_at + DAY):
+                self._check()
+                writer.write(rows)
+            content = writer.close()
+            self._check()
+            sha256 = self._objects.put(archive.key, new)
+            self._check()
+            self._objects.get(archive.key, back, sha256)
+            if read_content(back) != content:
+                raise ArtifactCorrupt(
+                    f"The archive {archive.key} does not read as it was written, so that the "
+                    "predictions of that day stay where they are."
+                )
+            self._check()
+            done = self._set(
+                archive,
+                "predictions.archive",
+                {"n_rows": content.n_rows, "key": archive.key, "sha256": sha256},
+                state="verified",
+                sha256=sha256,
+                size_bytes=back.stat().st_size,
+                n_rows=content.n_rows,
+            )
+            if not self._is_in_partition(done):
+                done = self._remove_rows(done, back)
+            return done
+
+    def _begin(self, begins_at: datetime) -> Archive:
+        id = new_id()
+        archive = Archive(
+            id=id,
+            begins_at=begins_at,
+            ends_at=begins_at + DAY,
+            key=f"archives/{begins_at:%Y/%m}/predictions-{begins_at:%Y-%m-%d}-{id}.parquet",
+            state="writing",
+            created_at=datetime.now(timezone.utc),
+            sha256=None,
+            size_bytes=None,
+            n_rows=None,
+            kept_until=None,
+        )
+        with writing(self._engine) as connection:
+            connection.execute(archives.insert().values(**archive.__dict__))
+        return archive
+
+    def _forget(self, archive: Archive) -> None:
+        """Clear away what a run that was cut off has written; its rows are all in the table."""
+        self._objects.delete(archive.key)
+        remove_tree(self._folder / archive.id)
+        with writing(self._engine) as connection:
+            connection.execute(archives.delete().where(archives.c.id == archive.id))
+
+    def _removable(self) -> list[Archive]:
+        """Return the archives whose rows are to be deleted one by one.
+
+        Rows of a partition stay until all of it goes, also those that were restored there.
+        """
+        now = datetime.now(timezone.utc)
+        removable = []
+        for archive in read_archives(self._engine, ["verified", "restoring", "restored"]):
+            is_over = archive.kept_until is None or archive.kept_until <= now
+            if is_over and not self._is_in_partition(archive):
+                removable.append(archive)
+            elif is_over and archive.state != "verified":
+                self._set(archive, state="verified", kept_until=None)
+        return removable
+
+    def _remove_rows(self, archive: Archive, path: Path | None = None) -> Archive:
+        """Delete from the table what the file holds."""
+        if path is None:
+            with self._fetched(archive) as path:
+                return self._remove_rows(archive, path)
+        for rows in read_rows(path):
+            self._check()
+            with self._paced(), writing(self._engine, durable=False) as connection:
+                delete_rows(connection, rows)
+        facts = {"n_rows": archive.n_rows, "key": archive.key}
+        return self._set(archive, "predictions.remove", facts, state="archived", kept_until=None)
+
+    def _is_in_partition(self, archive: Archive) -> bool:
+        return any(
+            partition.begins_at <= archive.begins_at < partition.ends_at
+            for partition in self._partitions()
+        )
+
+    def _partitions(self) -> list[Partition]:
+        with reading(self._engine) as connection:
+            return read_partitions(connection)
+
+    def _droppable(self, before: datetime) -> list[Partition]:
+        """Return the partitions of which each day with a row is verified."""
+        verified = {archive.begins_at for archive in read_archives(self._engine, ["verified"])}
+        return [
+            partition
+            for partition in self._partitions()
+            if partition.ends_at <= before and self._days_of(partition) <= verified
+        ]
+
+    def _days_of(self, partition: Partition) -> set[datetime]:
+        days: set[datetime] = set()
+        since = partition.begins_at
+        while since < partition.ends_at:
+            self._check()
+            with reading(self._engine) as connection:
+                first = oldest_prediction(connection, since)
+            if first is None or first >= partition.ends_at:
+                break
+            days.add(day_of(first))
+            since = day_of(first) + DAY
+        return days
+
+    def _detached(self) -> list[Partition]:
+        with reading(self._engine) as connection:
+            return detached_partitions(connection)
+
+    def _drop(self, partition: Partition) -> None:
+        """Drop a detached partition, but not what came too late for its archives."""
+        held = [
+            archive
+            for archive in read_archives(self._engine)
+            if archive.state != "writing"
+            and _overlap(archive, partition.begins_at, partition.ends_at)
+        ]
+        with ExitStack() as stack:
+            paths = [stack.enter_context(self._fetched(archive)) for archive in held]
+            self._check()
+            with writing(self._engine) as connection:
+                drop_detached(connection, partition, chain.from_iterable(map(read_rows, paths)))
+                for archive in held:
+                    if archive.state == "verified":
+                        facts = {"n_rows": archive.n_rows, "key": archive.key}
+                        _change(connection, archive, state="archived")
+                        self._journal(connection, "predictions.remove", _target(archive), facts)
+
+    @contextmanager
+    def _fetched(self, archive: Archive) -> Iterator[Path]:
+        """Give the file of an archive, whose bytes are those that were verified."""
+        with self._working_on(archive) as folder:
+            path = folder / "archive.parquet"
+            self._objects.get(archive.key, path, str(archive.sha256))
+            yield path
+
+    @contextmanager
+    def _working_on(self, archive: Archive) -> Iterator[Path]:
+        """Give a folder for an archive's files under way."""
+        folder = self._folder / archive.id
+        with disk_errors(folder):
+            remove_tree(folder)
+            make_private_folder(self._folder)
+            make_private_folder(folder)
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    @contextmanager
+    def _paced(self) -> Iterator[None]:
+        """Leave others as much of the time as the block takes."""
+        began_s = time.monotonic()
+        yield
+        time.sleep(min(time.monotonic() - began_s, _MAX_PAUSE_S))
+
+    def _check(self) -> None:
+        if not self._may_go_on():
+            raise Unavailable("Archiving was stopped; the next run goes on with it.")
+
+    def _set(
+        self,
+        archive: Archive,
+        action: str | None = None,
+        facts: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Archive:
+        """Change an archive's row, in one transaction with its event; values as the row's."""
+        changed = replace(archive, **changes)
+        with writing(self._engine) as connection:
+            _change(connection, changed, **changes)
+            if action is not None:
+                self._journal(connection, action, _target(archive), facts or {})
+        return changed
+
+
+def _change(connection: Connection, archive: Archive, **values: Any) -> None:
+    connection.execute(archives.update().where(archives.c.id == archive.id).values(**values))
+
+
+def _target(archive: Archive) -> str:
+    return f"predictions {archive.day}"
+
+
+def _overlap(archive: Archive, begins_at: datetime, ends_at: datetime) -> bool:
+    return archive.begins_at < ends_at and begins_at < archive.ends_at
+
+
+@contextmanager
+def _kept(failures: list[ArtifactCorrupt]) -> Iterator[None]:
+    """Keep what is wrong with one file, and go on with the others."""
+    try:
+        yield
+    except ArtifactCorrupt as error:
+        failures.append(error)

@@ -1,0 +1,274 @@
+"""``jupyter mlserve db``: the database's schema, size and archives, at the server's machine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlserve_jupyter.errors import InvalidRequest
+from mlserve_jupyter.server.standalone.admin import operator_origin
+from mlserve_jupyter.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from mlserve_jupyter.analytics.database_status import DatabaseStatus
+    from mlserve_jupyter.analytics.retention import Retention
+
+_KEPT_DAYS = 7
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTP]i?)?B?", re.IGNORECASE)
+
+
+class ArchivedDay(msgspec.Struct, frozen=True):
+    """What ``archive --json`` says of a day."""
+
+    day: str
+    n_rows: int
+    size_bytes: int
+    key: str
+
+
+class RestoredDay(msgspec.Struct, frozen=True):
+    """What ``restore --json`` says of a day."""
+
+    day: str
+    n_rows: int
+    n_without_model: int
+    kept_until: datetime
+
+
+class Upgrade(msgspec.Struct, frozen=True):
+    """What ``upgrade --json`` says: the schema's revision before and after."""
+
+    before: str | None
+    after: str
+
+
+def run_db_command(arguments: Sequence[str], settings_of: Callable[[list[str]], Settings]) -> int:
+    """Run ``db upgrade``, ``status``, ``archive`` or ``restore``; returns the exit code.
+
+    Parameters
+    ----------
+    arguments
+        Those after ``db``.
+    settings_of
+        Reads the server's configuration with the arguments that are not this command's own.
+
+    Raises
+    ------
+    MLServeError
+        Saying why it could not be done.
+    """
+    asked, others = _parser().parse_known_args(arguments)
+    settings = settings_of(others)
+    if not asked.json:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+    answer, text = asked.run(settings, asked)
+    print(msgspec.json.encode(answer).decode() if asked.json else text)
+    return 0
+
+
+def _upgrade(settings: Settings, asked: argparse.Namespace) -> tuple[Upgrade, str]:
+    from mlserve_jupyter.storage.schema import HEAD_REVISION, prepare_schema, revision_of
+
+    with _opened(settings) as engine:
+        before = revision_of(engine)
+        prepare_schema(engine)
+    change = f"upgraded from {before or 'nothing'} to" if before != HEAD_REVISION else "at"
+    return Upgrade(before, HEAD_REVISION), f"The schema is {change} revision {HEAD_REVISION}."
+
+
+def _status(settings: Settings, asked: argparse.Namespace) -> tuple[DatabaseStatus, str]:
+    from mlserve_jupyter.analytics.database_status import read_status
+
+    with _opened(settings) as engine:
+        status = read_status(engine, settings, asked.capacity)
+    return status, _shown(status)
+
+
+def _archive(settings: Settings, asked: argparse.Namespace) -> tuple[list[ArchivedDay], str]:
+    days = settings.retention_days if asked.older_than_days is None else asked.older_than_days
+    if asked.older_than_days is None and not days:
+        raise InvalidRequest(
+            "retention_days is 0, so that all predictions are kept: say --older-than-days."
+        )
+    from mlserve_jupyter.archiving import cutoff
+
+    before = cutoff(days)
+    with _retention(settings) as retention:
+        done = [
+            ArchivedDay(archive.day, archive.n_rows or 0, archive.size_bytes or 0, archive.key)
+            for archive in retention.archive(before)
+        ]
+    n_rows = sum(day.n_rows for day in done)
+    return done, (
+        f"{n_rows} predictions of {len(done)} days before {before.date()} were archived."
+        if done
+        else f"There is nothing to archive before {before.date()}."
+    )
+
+
+def _restore(settings: Settings, asked: argparse.Namespace) -> tuple[list[RestoredDay], str]:
+    begins_at = _midnight(asked.since)
+    ends_at = _midnight(asked.until or asked.since) + timedelta(days=1)
+    kept_until = datetime.now(timezone.utc) + timedelta(days=asked.keep_days)
+    with _retention(settings) as retention:
+        done = [
+            RestoredDay(archive.day, restored.n_rows, restored.n_without_model, kept_until)
+            for archive, restored in retention.restore(begins_at, ends_at, kept_until)
+        ]
+    if not done:
+        return done, "There is no archive of these days."
+    n_without = sum(day.n_without_model for day in done)
+    without = f" {n_without} are of models that were deleted since." if n_without else ""
+    return done, (
+        f"{sum(day.n_rows for day in done)} predictions are back until "
+        f"{kept_until:%Y-%m-%d %H:%M} UTC.{without}"
+    )
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Engine]:
+    from mlserve_jupyter.storage.engine import open_engine
+
+    engine = open_engine(settings)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _retention(settings: Settings) -> Iterator[Retention]:
+    from mlserve_jupyter.archiving import opened_retention
+    from mlserve_jupyter.storage.schema import prepare_schema
+
+    with _opened(settings) as engine:
+        prepare_schema(engine)
+        with opened_retention(settings, engine, operator_origin()) as retention:
+            yield retention
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "jupyter mlserve db",
+        description="Other options are the server's, such as --data-dir and --database-url.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(
+        name: str,
+        # What it answers is of a type of its own, hence ``object``.
+        run: Callable[[Settings, argparse.Namespace], tuple[object, str]],
+        what: str,
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+    add("upgrade", _upgrade, "bring the schema to the revision of this release")
+    status = add("status", _status, "say how large it is, and when its disk will be full")
+    status.add_argument(
+        "--capacity", type=_bytes, help="what a database server may take, such as 500GiB"
+    )
+    archive = add("archive", _archive, "archive old predictions now")
+    archive.add_argument(
+        "--older-than-days", type=_natural, help="whole days before that; else retention_days"
+    )
+    restore = add("restore", _restore, "put archived predictions back for a time")
+    restore.add_argument("--since", type=date.fromisoformat, required=True, help="the first day")
+    restore.add_argument("--until", type=date.fromisoformat, help="the last day; else the first")
+    restore.add_argument(
+        "--keep-days", type=_natural, default=_KEPT_DAYS, help="how long they stay"
+    )
+    return parser
+
+
+def _shown(status: DatabaseStatus) -> str:
+    lines = [f"{status.database}: {_size(status.size_bytes)}"]
+    if status.revision != status.head_revision:
+        lines.append(
+            f"The schema is at revision {status.revision or 'none'}; this release has "
+            f"{status.head_revision}: run `jupyter mlserve db upgrade`."
+        )
+    about = "about " if status.sizes_are_estimated else ""
+    width = max((len(table.name) for table in status.tables), default=0)
+    lines += [
+        f"  {table.name:<{width}}  {about}{_size(table.size_bytes):>10}  {table.n_rows:>12,} rows"
+        for table in status.tables
+        if table.n_rows
+    ]
+    if status.archives is None:
+        return "\n".join(lines)
+    lines.append(
+        f"It grows by {_size(status.growth_bytes_per_day or 0)} a day "
+        f"({status.predictions_per_day or 0:,.0f} predictions)."
+    )
+    free = "an unknown size (say --capacity)"
+    if status.free_bytes is not None:
+        free = _size(status.free_bytes)
+    lines.append(f"Free: {free}. Full in: {_days(status)}.")
+    kept = f"{status.retention_days} days" if status.retention_days else "for ever"
+    lines.append(f"Predictions are kept {kept}; the oldest is of {_day(status)}.")
+    archives = status.archives
+    if archives.n_days:
+        lines.append(
+            f"Archives: {archives.n_days} days from {archives.first_day} to {archives.last_day}, "
+            f"{archives.n_rows:,} predictions, {_size(archives.size_bytes)}; "
+            f"{archives.n_unfinished} of them under way, restored or in the database as well."
+        )
+    return "\n".join(lines)
+
+
+def _days(status: DatabaseStatus) -> str:
+    if status.free_bytes is None:
+        return "unknown"
+    return (
+        "never, at this rate"
+        if status.days_until_full is None
+        else (f"{status.days_until_full:,.0f} days")
+    )
+
+
+def _day(status: DatabaseStatus) -> str:
+    at = status.oldest_prediction_at
+    return "never" if at is None else at.date().isoformat()
+
+
+def _size(n_bytes: float) -> str:
+    for unit in _UNITS:
+        if n_bytes < 1024 or unit == _UNITS[-1]:
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+
+
+def _bytes(text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500GiB or 2TB")
+    unit = (found[2] or "").upper()
+    base = 1024 if unit.endswith("I") else 1000
+    power = " KMGTP".index(unit[0]) if unit else 0
+    return round(float(found[1]) * float(base) ** power)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return int(text)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), timezone.utc)
