@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +54,7 @@ BATCH_ROWS = 2000
 BATCH_BYTES = 8 * MIB
 _FIRST_RETRY_S = 0.25
 _LAST_RETRY_S = 2.0
+_MAX_FAILURES = 4
 
 
 class PredictionLog:
@@ -103,7 +104,7 @@ class PredictionLog:
         self._waiting: deque[WaitingRow] = deque()
         self._n_held = 0  # rows that wait or are being written
         self._held_bytes = 0
-        self._n_dropped = 0  # and not yet recorded in the database
+        self._dropped: Counter[str] = Counter()  # by reason, not yet recorded in the database
         self._n_lost = 0
         self.calls = CallMetrics()
         self._accepted_through = 0
@@ -138,14 +139,14 @@ class PredictionLog:
             record, row_bytes = shorter, shorter.size_bytes
         with self._lock:
             if self._closed:
-                self._drop(1)
+                self._drop(1, "process_ended")
                 return
             sequence = self._counter.increment()
             if (
                 self._n_held >= self._settings.log_buffer_rows
                 or self._held_bytes + row_bytes > self._settings.log_buffer_bytes
             ):
-                self._drop(1)
+                self._drop(1, "buffer_full")
                 return
             self._waiting.append(WaitingRow(sequence, record, truncated, row_bytes, is_kept))
             self._accepted_through = sequence
@@ -222,7 +223,7 @@ class PredictionLog:
             The database does not answer.
         """
         with self._lock:
-            n_dropped = self._n_dropped
+            n_dropped = self._dropped.total()
         with reading(self._engine) as connection:
             return n_dropped + count_losses(connection)
 
@@ -282,7 +283,7 @@ class PredictionLog:
     def _run(self) -> None:
         while True:
             rows = self._next_rows()
-            if not rows and not self._n_dropped:
+            if not rows and not self._dropped:
                 return
             if not self._write(rows):
                 return
@@ -290,7 +291,7 @@ class PredictionLog:
     def _next_rows(self) -> list[WaitingRow]:
         """Wait for a batch; an empty one says that only drops are to be recorded, or the end."""
         with self._lock:
-            self._arrived.wait_for(lambda: self._waiting or self._n_dropped or self._hurry)
+            self._arrived.wait_for(lambda: self._waiting or self._dropped or self._hurry)
             self._arrived.wait_for(
                 lambda: len(self._waiting) >= BATCH_ROWS or self._hurry,
                 self._settings.log_flush_s,
@@ -309,44 +310,51 @@ class PredictionLog:
     def _write(self, rows: list[WaitingRow]) -> bool:
         """Write a batch, again and again while the database is away.
 
+        What nobody has foreseen is tried again as well, a few times, and then counted as lost: the
+        thread must outlive whatever one batch brings.
+
         Returns
         -------
         bool
             False where the log was closed meanwhile and the time is over.
         """
         retry_s = _FIRST_RETRY_S
+        n_failed = 0
         while True:
-            n_dropped = self._n_dropped
+            dropped = self._dropped.copy()
             try:
                 with writing(self._engine, durable=False) as connection:
                     write_rows(connection, self._process_id, rows, self._observers)
-                    if n_dropped:
-                        record_loss(connection, self._process_id, "buffer_full", n_dropped)
+                    for reason, n_rows in dropped.items():
+                        record_loss(connection, self._process_id, reason, n_rows)
                 break
             except (StorageUnavailable, StorageFull) as error:
                 self._full = error if isinstance(error, StorageFull) else None
                 if retry_s == _FIRST_RETRY_S:
                     log.warning("The prediction log waits for its database: %s", error)
             except Exception:
-                # The thread must outlive whatever one batch brings; its rows are counted.
-                log.exception("%d predictions cannot be logged.", len(rows))
-                self._release(rows)
-                with self._lock:
-                    self._drop(len(rows))
-                    return self._closing_at_s is None
+                n_failed += 1
+                log.exception("%d predictions cannot be logged (%d).", len(rows), n_failed)
+                if n_failed == _MAX_FAILURES:
+                    self._release(rows)
+                    with self._lock:
+                        self._drop(len(rows), "refused")
+                        return self._closing_at_s is None
             if not self._wait_to_retry(retry_s):
                 return False
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
         self._full = None
-        if n_dropped:
-            log.warning("%d predictions were not logged: the buffer was full.", n_dropped)
+        if dropped["buffer_full"]:
+            log.warning(
+                "%d predictions were not logged: the buffer was full.", dropped["buffer_full"]
+            )
         with self._lock:
-            self._n_dropped -= n_dropped
+            self._dropped -= dropped
         self._release(rows)
         return True
 
-    def _drop(self, n: int) -> None:
-        self._n_dropped += n
+    def _drop(self, n: int, reason: str) -> None:
+        self._dropped[reason] += n
         self._n_lost += n
 
     def _wait_to_retry(self, retry_s: float) -> bool:

@@ -78,6 +78,35 @@ def test_an_observer_that_fails_costs_neither_the_log_nor_the_others_anything(
     assert losses_by_reason(engine) == {}
 
 
+def test_what_nobody_has_foreseen_is_tried_again_and_then_counted(
+    engine: Engine, settings: Settings, deploy: Deploys, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = deploy()
+    n_begun = 0
+
+    def fail(connection: sa.Connection) -> None:
+        nonlocal n_begun
+        n_begun += 1
+        if n_begun <= n_failing:
+            raise RuntimeError("of the driver")
+
+    with opened_log(engine, settings) as log:
+        sa.event.listen(engine, "commit", fail)
+        n_failing = 2
+        log.append(call(served))
+        assert log.flush(WAIT_S)
+        assert (n_rows(engine), log.n_lost) == (1, 0)
+        n_begun, n_failing = 0, 4
+        log.append(call(served, 1))
+        assert log.flush(WAIT_S)
+        log.append(call(served, 2))
+        assert log.flush(WAIT_S)
+        sa.event.remove(engine, "commit", fail)
+    assert n_rows(engine) == 2
+    assert losses_by_reason(engine) == {"refused": 1}
+    assert "1 predictions cannot be logged (4)" in caplog.text
+
+
 def test_observers_are_not_told_of_rows_that_were_refused(
     engine: Engine, settings: Settings, deploy: Deploys
 ) -> None:
