@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from mlserve_jupyter.client.http import connect
+    from mlserve_jupyter.magics.alerts import alerts
     from mlserve_jupyter.magics.archive import archive
     from mlserve_jupyter.magics.compare import compare
     from mlserve_jupyter.magics.deploy import deploy
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "alerts",
     "archive",
     "compare",
     "connect",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "alerts": "magics.alerts",
     "archive": "magics.archive",
     "compare": "magics.compare",
     "connect": "client.http",

@@ -137,6 +137,7 @@ class Platform:
             self._services.deployer.apply(settings)
             self._services.workers.apply(settings)
             self._services.registration.apply(settings)
+            self._services.alerts.apply(settings)
 
     def measure(self) -> Measurement:
         """Return what this process measures."""
@@ -160,6 +161,7 @@ class Platform:
             services.log,
             services.results,
             services.maintenance,
+            services.alerts,
             services.engine,
             self.settings.data_dir,
         )

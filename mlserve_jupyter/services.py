@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.accounts.registration import Registration
     from mlserve_jupyter.accounts.sessions import Sessions
     from mlserve_jupyter.accounts.sign_in import SignIn
+    from mlserve_jupyter.analytics.alerts import Alerts
     from mlserve_jupyter.analytics.maintenance import Maintenance, PeriodicJob
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.analytics.reports import Reports
@@ -55,10 +57,11 @@ class Services:
     ----------
     owner
         ``Settings.owner``.
-    engine, store, registry, log, reports
+    engine, store, registry, log, reports, alerts
         Synchronous; called in threads.
-    maintenance
-        Has threads of its own.
+    maintenance, host_maintenance
+        Have threads of their own: what one process of all on the database does, and what one of
+        each machine does.
     credentials, catalog, workers, results, predictor, keep_warm, deployer, sign_in, registration
         Of the event loop; ``results`` is None where the result cache is off.
     """
@@ -79,7 +82,9 @@ class Services:
     deployer: Deployer
     sign_in: SignIn
     registration: Registration
+    alerts: Alerts
     maintenance: Maintenance
+    host_maintenance: Maintenance
     _writers: ThreadPoolExecutor
     _users: dict[Principal, User] = field(default_factory=dict)
 
@@ -138,6 +143,7 @@ class Services:
     async def aclose(self) -> None:
         """Close what was opened, in reverse."""
         await asyncio.to_thread(self.maintenance.close)
+        await asyncio.to_thread(self.host_maintenance.close)
         await self.deployer.aclose()
         await self.keep_warm.aclose()
         await self.predictor.aclose()
@@ -178,10 +184,12 @@ async def open_services(
     """
     storage = await asyncio.to_thread(_open_storage, settings)
     from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
+    from mlserve_jupyter.accounts.keys import KEY_PREFIX
     from mlserve_jupyter.accounts.passwords import PasswordHasher
     from mlserve_jupyter.accounts.registration import Registration
     from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.accounts.throttle import throttles
+    from mlserve_jupyter.analytics.alerts import open_alerts
     from mlserve_jupyter.analytics.maintenance import Maintenance
     from mlserve_jupyter.analytics.reports import Reports
     from mlserve_jupyter.serving.deploy import Deployer
@@ -202,6 +210,7 @@ async def open_services(
     writers = ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
     passwords = PasswordHasher()
     bounds = throttles(AttemptCounters(counters, redis_counters))
+    alerts = await asyncio.to_thread(open_alerts, storage.engine, settings, KEY_PREFIX)
     # What is here now stays: the collector need not walk through all of Jupyter again and
     # again while requests make garbage.
     gc.freeze()
@@ -236,10 +245,16 @@ async def open_services(
             throttle=bounds.registration,
             settings=settings,
         ),
-        maintenance=Maintenance(storage.engine, _jobs(storage, settings)),
+        alerts=alerts,
+        maintenance=Maintenance(storage.engine, [*_jobs(storage, settings), alerts.job()]),
+        host_maintenance=Maintenance(
+            storage.engine, alerts.host_jobs(), name=f"host {socket.gethostname()}"
+        ),
         _writers=writers,
     )
     services.maintenance.start()
+    if alerts.host_jobs():
+        services.host_maintenance.start()
     credentials.when_changed(services.forget_users)
     announcements = await asyncio.to_thread(_open_announcements, settings)
     credentials.start(storage.credential_store, announcements)

@@ -6,11 +6,12 @@ Both hosts build one :class:`Settings`; the traits of the server extension carry
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlserve_jupyter.errors import InvalidName, SettingsInvalid
 
@@ -86,6 +87,17 @@ class Settings:
         Whether anybody may read the metrics, which name the models of all users.
     slow_request_s
         Requests that take longer are logged as warnings, with what took how long; 0 for none.
+    alert_every_s
+        How often what alerts watch is looked at.
+    alert_p95_ms, alert_error_rate, alert_drift
+        What a model may have before there is an alert, where it has no limit of its own: the p95
+        of its calls, the share of them that fail, and the population stability index of its
+        input; 0 for no alert.
+    alert_disk_used, alert_key_use
+        The share of a disk that may be used, and how many times the requests of its busiest hour
+        of a week a key may make in an hour; 0 for no alert.
+    alert_webhook_url, alert_webhook_secret
+        Where alerts are sent, empty for nowhere, and what signs them; both may be secret.
     keep_warm_models
         How many of the versions that were called within a day are loaded at start, and are loaded
         again after a worker has ended; 0 for none.
@@ -133,6 +145,14 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     metrics_public: bool = False
     slow_request_s: float = 1.0
+    alert_every_s: float = 60.0
+    alert_p95_ms: float = 1000.0
+    alert_error_rate: float = 0.05
+    alert_drift: float = 0.25
+    alert_disk_used: float = 0.8
+    alert_key_use: float = 5.0
+    alert_webhook_url: str = field(default="", repr=False)
+    alert_webhook_secret: str = field(default="", repr=False)
     keep_warm_models: int = 8
     log_buffer_rows: int = 10_000
     log_buffer_bytes: int = 64 * MIB
@@ -165,6 +185,7 @@ class Settings:
             "cache_ttl_s",
             "cache_max_bytes",
             "redis_timeout_s",
+            "alert_every_s",
             "log_buffer_rows",
             "log_buffer_bytes",
             "log_flush_s",
@@ -184,6 +205,17 @@ class Settings:
                 f"worker_start_method must be 'fork', 'spawn' or empty, not "
                 f"{self.worker_start_method!r}."
             )
+        for name in (
+            "alert_p95_ms",
+            "alert_error_rate",
+            "alert_drift",
+            "alert_disk_used",
+            "alert_key_use",
+        ):
+            if getattr(self, name) < 0:
+                raise SettingsInvalid(f"{name} must not be negative; 0 means no alert.")
+        if self.alert_webhook_url:
+            check_webhook_url(self.alert_webhook_url)
         if self.slow_request_s < 0:
             raise SettingsInvalid("slow_request_s must not be negative; 0 means no warnings.")
         if self.retention_days < 0:
@@ -245,6 +277,31 @@ def check_origin(origin: str) -> None:
         raise SettingsInvalid(
             f"cors_origins holds exact origins such as https://app.example.org, in lower case and "
             f"without a path, not {origin!r}."
+        )
+
+
+def check_webhook_url(url: str) -> None:
+    """Refuse a webhook that cannot be called; its URL may hold a secret and is not repeated.
+
+    Raises
+    ------
+    SettingsInvalid
+        Saying what would do.
+    """
+    try:
+        parts = urlsplit(url)
+        is_usable = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and parts.username is None
+        )
+    except ValueError:
+        is_usable = False
+    if not (is_usable and url.isascii() and url.isprintable()) or " " in url:
+        raise SettingsInvalid(
+            "alert_webhook_url must be a URL with http:// or https://, a host and no user, such as "
+            "https://hooks.example.org/alerts."
         )
 
 

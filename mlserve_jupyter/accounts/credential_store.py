@@ -9,16 +9,18 @@ from datetime import datetime, timedelta, timezone
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.accounts.epoch import read_epoch
-from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S
+from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S, KeyUse
 from mlserve_jupyter.accounts.keys import KEY_PREFIX, record_of
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.tokens import AccessTokens, Claims
 from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.errors import Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.monitoring_tables import key_uses
 from mlserve_jupyter.storage.tables import api_keys, refresh_tokens, users
 
 _Scopes = frozenset[Scope]
@@ -85,13 +87,13 @@ class CredentialStore:
                 return _find_token(connection, claims, epoch)
             return _find_key(connection, secret, epoch)
 
-    def note_uses(self, used_at_s: Mapping[str, float]) -> None:
-        """Write when keys were last used; what other processes have just written stays.
+    def note_uses(self, uses: Mapping[str, KeyUse]) -> None:
+        """Write when keys were last used, where no process has just done so, and how often.
 
         Parameters
         ----------
-        used_at_s
-            ``time.time()`` by the keys' primary keys.
+        uses
+            By the keys' primary keys.
 
         Raises
         ------
@@ -100,9 +102,7 @@ class CredentialStore:
         """
         rows = [
             {"key": key, "at": at, "before": at - timedelta(seconds=WRITE_INTERVAL_S / 2)}
-            for key, at in (
-                (key, datetime.fromtimestamp(at_s, timezone.utc)) for key, at_s in used_at_s.items()
-            )
+            for key, at in ((key, _time(use.last_at_s)) for key, use in uses.items())
         ]
         last = api_keys.c.last_used_at
         statement = (
@@ -113,6 +113,7 @@ class CredentialStore:
         )
         with writing(self._engine, durable=False) as connection:
             connection.execute(statement, rows)
+            _count_uses(connection, uses)
 
     def _claims(self, secret: str) -> Claims | None:
         if self._tokens is None:
@@ -121,6 +122,28 @@ class CredentialStore:
             return self._tokens.verify(secret)
         except Unauthenticated:
             return None
+
+
+def _count_uses(connection: Connection, uses: Mapping[str, KeyUse]) -> None:
+    """Add up the uses of each hour; sorted, so that two processes lock rows in the same order."""
+    rows = [
+        {"api_key_id": key, "at": _time(hour_s), "n_requests": n}
+        for key, use in sorted(uses.items())
+        for hour_s, n in sorted(use.n_by_hour.items())
+    ]
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(key_uses)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["api_key_id", "at"],
+            set_={"n_requests": key_uses.c.n_requests + statement.excluded.n_requests},
+        ),
+        rows,
+    )
+
+
+def _time(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, timezone.utc)
 
 
 def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:

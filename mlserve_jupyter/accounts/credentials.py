@@ -276,7 +276,7 @@ class Credentials:
         try:
             await _within(self._lookup_threads, lambda: store.note_uses(uses))
         except MLServeError as error:
-            log.warning("The last uses of keys cannot be written now: %s", error)
+            log.warning("The uses of keys cannot be written now: %s", error)
             self._uses.give_back(uses)
 
 

@@ -58,6 +58,8 @@ class Maintenance:
         Of a database whose schema is prepared.
     jobs
         Each runs as soon as the process leads, and then as often as it says.
+    name
+        Of the lock: those of one name share it.
     first_after_s, confirm_s
         When the process begins to ask for the lock, and how often it does.
     """
@@ -67,13 +69,14 @@ class Maintenance:
         engine: Engine,
         jobs: Sequence[PeriodicJob],
         *,
+        name: str = "maintenance",
         first_after_s: float = FIRST_AFTER_S,
         confirm_s: float = CONFIRM_S,
     ) -> None:
         self._jobs = tuple(jobs)
         self._first_after_s = first_after_s
         self._confirm_s = confirm_s
-        self._lock = leadership_of(engine, "maintenance")
+        self._lock = leadership_of(engine, name)
         self._changed = Condition()
         self._due_at_s: dict[PeriodicJob, float] = {}
         self._running: dict[PeriodicJob, Thread] = {}

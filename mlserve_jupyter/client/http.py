@@ -28,6 +28,7 @@ from mlserve_jupyter.api.resources import (
     UpdateVersion,
     Visibility,
 )
+from mlserve_jupyter.client.alerts import AlertCalls
 from mlserve_jupyter.client.analytics import AnalyticsCalls
 from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
 from mlserve_jupyter.client.log import LogCalls
@@ -69,7 +70,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[str] | None = None
 
 
-class Client(AnalyticsCalls, LogCalls, QualityCalls):
+class Client(AlertCalls, AnalyticsCalls, LogCalls, QualityCalls):
     """A client of one server; its connections are kept alive between calls.
 
     Every method raises ``RequestFailed`` with the server's own message where the server refuses,

@@ -52,7 +52,7 @@ SUBCOMMANDS = {
     for name in (
         "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
         "stats", "compare",
-        "keys create", "keys list", "keys revoke", "login", "targets",
+        "alerts", "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip
 

@@ -95,8 +95,13 @@ def families(measurements: Measurements) -> Iterator[Metric]:
         "Questions to the result cache: hit, miss, or bypassed since computing is cheaper.",
         labels=["outcome", *own],
     )
+    alerts = GaugeMetricFamily(
+        "mlserve_alerts", "Alerts of the platform's own that fire.", labels=["rule", *own]
+    )
     for process, measurement in measurements.items():
         of = [process] if own else []
+        for rule, n in measurement.n_alerts.items():
+            alerts.add_metric([rule, *of], n)
         for route, method, status, n in measurement.requests:
             requests.add_metric([route, method, str(status), *of], n)
         for outcome, n in measurement.n_cache_lookups.items():
@@ -109,7 +114,7 @@ def families(measurements: Measurements) -> Iterator[Metric]:
             for name, stage in model.stages.items():
                 buckets = _buckets(stage)
                 seconds.add_metric([model.model, name, *of], buckets, stage.sum_ms / 1e3)
-    yield from (requests, calls, cached, rows, seconds, lookups)
+    yield from (requests, calls, cached, rows, seconds, lookups, alerts)
     for name, text, field in _COUNTERS:
         yield _of_processes(CounterMetricFamily(name, text, labels=own), field, measurements)
     for name, text, field in _GAUGES:

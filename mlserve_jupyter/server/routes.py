@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tornado.web import RequestHandler, stream_request_body
 
+from mlserve_jupyter.server.alerts import AlertLimitsResource, AlertsResource, AlertTestResource
 from mlserve_jupyter.server.analytics import (
     CompareResource,
     ModelReportResource,
@@ -65,6 +66,9 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
     (r"mlserve/api/v1/predictions/([^/]+)/label", CallLabelResource),
     (r"mlserve/api/v1/labels", LabelsResource),
+    (r"mlserve/api/v1/alerts", AlertsResource),
+    (r"mlserve/api/v1/alerts/test", AlertTestResource),
+    (r"mlserve/api/v1/models/([^/]+)/alert-limits", AlertLimitsResource),
     (r"mlserve/api/v1/artifact-approvals", ApprovalsResource),
     (r"mlserve/api/v1/artifact-approvals/([^/]+)", ApprovalResource),
     (r"mlserve/api/v1/users", UsersResource),

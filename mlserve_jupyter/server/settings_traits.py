@@ -148,6 +148,39 @@ class SettingsTraits(Configurable):
         _DEFAULTS.slow_request_s,
         help="Requests that take longer are logged as warnings, in seconds; 0 for none.",
     ).tag(config=True)
+    alert_every_s = Float(
+        _DEFAULTS.alert_every_s, help="How often what alerts watch is looked at, in seconds."
+    ).tag(config=True)
+    alert_p95_ms = Float(
+        _DEFAULTS.alert_p95_ms,
+        help="p95 of a model's calls above which there is an alert, in milliseconds; 0 for none.",
+    ).tag(config=True)
+    alert_error_rate = Float(
+        _DEFAULTS.alert_error_rate,
+        help="Share of a model's calls that fail above which there is an alert; 0 for none.",
+    ).tag(config=True)
+    alert_drift = Float(
+        _DEFAULTS.alert_drift,
+        help="Population stability index of a model's input above which there is an alert; 0 for "
+        "none.",
+    ).tag(config=True)
+    alert_disk_used = Float(
+        _DEFAULTS.alert_disk_used,
+        help="Share of a disk that is used above which there is an alert; 0 for none.",
+    ).tag(config=True)
+    alert_key_use = Float(
+        _DEFAULTS.alert_key_use,
+        help="How many times the requests of its busiest hour of a week a key may make in an hour "
+        "before there is an alert; 0 for none.",
+    ).tag(config=True)
+    alert_webhook_url = Unicode(
+        _DEFAULTS.alert_webhook_url,
+        help="http or https URL that alerts are sent to; empty for none.",
+    ).tag(config=True)
+    alert_webhook_secret = Unicode(
+        _DEFAULTS.alert_webhook_secret,
+        help="Signs what is sent there (X-MLServe-Signature); empty for no signature.",
+    ).tag(config=True)
     keep_warm_models = Int(
         _DEFAULTS.keep_warm_models,
         help="Recently called versions that are loaded before they are called again: at start and "

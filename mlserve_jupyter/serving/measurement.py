@@ -16,6 +16,7 @@ from mlserve_jupyter.errors import ModelNotFound
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from mlserve_jupyter.analytics.alerts import Alerts
     from mlserve_jupyter.analytics.maintenance import Maintenance
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
@@ -62,6 +63,8 @@ class Measurement(msgspec.Struct, kw_only=True):
         Of the disk with the data folder; 0 where it cannot be asked.
     resident_bytes
         What the process itself takes, without its workers; 0 where that is not known.
+    n_alerts
+        Alerts that fire, by rule; of the process that looks.
     leads
         Whether this process does what one of all on its database has to do.
     """
@@ -83,6 +86,7 @@ class Measurement(msgspec.Struct, kw_only=True):
     disk_free_bytes: int = 0
     resident_bytes: int = 0
     leads: bool = False
+    n_alerts: dict[str, int] = {}
 
 
 Measurements = Mapping[str, Measurement]
@@ -100,6 +104,7 @@ def measure(
     log: PredictionLog,
     results: ResultCache | None,
     maintenance: Maintenance,
+    alerts: Alerts,
     engine: Engine,
     data_dir: Path,
 ) -> Measurement:
@@ -125,6 +130,7 @@ def measure(
         disk_free_bytes=disk_free_bytes,
         resident_bytes=resident_bytes(),
         leads=maintenance.leads,
+        n_alerts=dict(alerts.n_firing) if maintenance.leads else {},
     )
 
 

@@ -72,6 +72,12 @@ EXAMPLES: dict[str, Example] = {
         "api/v1/labels",
         json={"model": "user~iris", "calls": [{"request_id": "r1", "labels": [0]}]},
     ),
+    "GET api/v1/alerts": at("api/v1/alerts"),
+    "POST api/v1/alerts/test": at("api/v1/alerts/test"),
+    "GET api/v1/models/{model}/alert-limits": at("api/v1/models/{iris}/alert-limits"),
+    "PATCH api/v1/models/{model}/alert-limits": at(
+        "api/v1/models/{iris}/alert-limits", json={"p95_ms": 200}
+    ),
     "GET api/v1/artifact-approvals": at("api/v1/artifact-approvals"),
     # Nothing is approved under this digest: 404 for whoever may look.
     "GET api/v1/artifact-approvals/{sha256}": at(f"api/v1/artifact-approvals/{'cd' * 32}"),

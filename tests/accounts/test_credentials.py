@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,13 +23,14 @@ from mlserve_jupyter.accounts.audit import Origin
 from mlserve_jupyter.accounts.credential_store import CredentialStore
 from mlserve_jupyter.accounts.credentials import Credentials
 from mlserve_jupyter.accounts.epoch import raise_epoch
-from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S, KeyUses
+from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S, KeyUse, KeyUses
 from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.owners import ensure_user
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.api.keys import CreateKey
 from mlserve_jupyter.errors import StorageUnavailable, Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.monitoring_tables import key_uses
 from mlserve_jupyter.storage.tables import api_keys, audit_log, users
 from mlserve_jupyter.storage.users import User
 
@@ -273,15 +275,30 @@ async def test_the_last_use_of_a_key_is_written_and_not_at_each_use(
 def test_uses_are_written_once_a_minute_and_kept_where_they_cannot_be() -> None:
     uses = KeyUses()
     uses.note("a", 1.0)
-    assert uses.take(1.0) == {"a": 1.0}
+    assert uses.take(1.0) == {"a": KeyUse(1.0, Counter({0: 1}))}
     uses.note("a", 2.0)
     assert uses.take(3.0) == {}
-    assert uses.take(1.0 + WRITE_INTERVAL_S) == {"a": 2.0}
+    assert uses.take(1.0 + WRITE_INTERVAL_S) == {"a": KeyUse(2.0, Counter({0: 1}))}
     uses.note("a", 70.0)
     last = uses.take(71.0, all_of_them=True)
-    assert last == {"a": 70.0}
+    assert last == {"a": KeyUse(70.0, Counter({0: 1}))}
+    uses.note("a", 3601.0)
     uses.give_back(last)
-    assert uses.take(72.0) == {"a": 70.0}
+    assert uses.take(3602.0) == {"a": KeyUse(3601.0, Counter({0: 1, 3600: 1}))}
+
+
+def test_every_use_of_a_key_is_counted_in_its_hour(engine: Engine, user: User) -> None:
+    _, made = make(engine, user, "counted")
+    store = CredentialStore(engine)
+    for n in (3, 4):
+        uses = KeyUses()
+        for _ in range(n):
+            uses.note(made.id, 7200.0)
+        uses.note(made.id, 10_800.0)
+        store.note_uses(uses.take(10_800.0))
+    with reading(engine) as connection:
+        rows = connection.execute(sa.select(key_uses).order_by(key_uses.c.at)).all()
+    assert [(row.at.timestamp(), row.n_requests) for row in rows] == [(7200, 7), (10_800, 2)]
 
 
 def test_row_16_a_key_is_in_no_table_and_its_making_and_end_are_in_the_audit_log(

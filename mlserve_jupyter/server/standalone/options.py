@@ -11,6 +11,13 @@ from mlserve_jupyter.settings import Settings
 RELOADABLE = frozenset(
     {
         "access_log",
+        "alert_disk_used",
+        "alert_drift",
+        "alert_error_rate",
+        "alert_key_use",
+        "alert_p95_ms",
+        "alert_webhook_secret",
+        "alert_webhook_url",
         "allow_pickle",
         "allowed_hosts",
         "certfile",

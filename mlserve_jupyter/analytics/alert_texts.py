@@ -1,0 +1,50 @@
+"""Alerts in words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mlserve_jupyter.api.alerts import AlertState, Rule
+
+_SUBJECTS: dict[Rule, str] = {
+    "p95_ms": "The p95 of {title}",
+    "error_rate": "The error rate of {title}",
+    "drift": "The drift of {title}",
+    "disk_used": "The disk {title}",
+    "key_use": "The use of {title}",
+}
+
+
+def sentence(
+    rule: Rule,
+    title: str,
+    state: AlertState,
+    value: float,
+    worst: float,
+    limit: float,
+    began_at: datetime,
+) -> str:
+    """Say what an alert is about and how it stands."""
+    since = f"{began_at:%Y-%m-%d %H:%M} UTC"
+    subject = _SUBJECTS[rule].format(title=title)
+    if state == "ended":
+        return (
+            f"{subject} is within its limit of {shown(rule, limit)} again: {shown(rule, value)}, "
+            f"and {shown(rule, worst)} at worst since {since}."
+        )
+    verb = "is" if state == "firing" else "may be"
+    return (
+        f"{subject} {verb} over its limit: {shown(rule, value)}, and {shown(rule, limit)} are "
+        f"allowed, since {since}."
+    )
+
+
+def shown(rule: Rule, value: float) -> str:
+    """Show a value of a rule with its unit."""
+    if rule == "p95_ms":
+        return f"{value:.4g} ms"
+    if rule in ("error_rate", "disk_used"):
+        return f"{value:.1%}"
+    if rule == "drift":
+        return f"a PSI of {value:.3g}"
+    return f"{value:.3g} times its busiest hour of a week"
