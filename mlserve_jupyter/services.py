@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
+    from mlserve_jupyter.serving.local_copies import LocalCopies
     from mlserve_jupyter.serving.predict import Predictor
     from mlserve_jupyter.serving.result_cache import ResultCache
     from mlserve_jupyter.serving.workers import WorkerPool
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 MAX_WRITERS = 4
 """Threads that change the registry; a database takes one writer after the other anyway."""
+
+ARTIFACTS_SWEPT_EVERY_S = 6 * 3600.0
 
 MAX_USERS_KNOWN = 50_000
 """Callers whose users are kept in memory."""
@@ -75,6 +78,7 @@ class Services:
     log: PredictionLog
     reports: Reports
     workers: WorkerPool
+    copies: LocalCopies
     results: ResultCache | None
     predictor: Predictor
     keep_warm: KeepWarm
@@ -122,7 +126,7 @@ class Services:
         The arguments are those of ``change``, hence ``Any``.
         """
         result = await self.write(change, *arguments, **options)
-        await self.catalog.refresh()
+        await self.catalog.changed()
         return result
 
     async def change_access(self, change: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -148,6 +152,7 @@ class Services:
         await self.keep_warm.aclose()
         await self.predictor.aclose()
         await self.workers.aclose()
+        await self.copies.aclose()
         if self.results is not None:
             await self.results.aclose()
         await self.catalog.aclose()
@@ -156,6 +161,7 @@ class Services:
         await asyncio.to_thread(self.log.close)
         await asyncio.to_thread(self.sign_in.close)
         await asyncio.to_thread(self._writers.shutdown)
+        await asyncio.to_thread(self.store.close)
         await asyncio.to_thread(self.engine.dispose)
 
 
@@ -194,17 +200,18 @@ async def open_services(
     from mlserve_jupyter.analytics.reports import Reports
     from mlserve_jupyter.serving.deploy import Deployer
     from mlserve_jupyter.serving.keep_warm import KeepWarm
+    from mlserve_jupyter.serving.local_copies import LocalCopies
     from mlserve_jupyter.serving.predict import Predictor
     from mlserve_jupyter.serving.workers import WorkerPool
 
     audit.start(storage.engine)
-    storage.catalog.start()
     workers = WorkerPool(settings, settings.data_dir / "log")
     results = await asyncio.to_thread(_open_results, settings)
     redis_counters = await asyncio.to_thread(_open_redis_counters, settings)
     if redis_counters is not None:
         quotas.share_through(redis_counters)
-    predictor = Predictor(storage.catalog, workers, storage.log, settings, results)
+    copies = LocalCopies(storage.store, settings)
+    predictor = Predictor(storage.catalog, workers, storage.log, settings, copies, results)
     keep_warm = KeepWarm(storage.catalog, workers, predictor, storage.log, settings, audit)
     keep_warm.start()
     writers = ThreadPoolExecutor(MAX_WRITERS, "mlserve-writer")
@@ -224,6 +231,7 @@ async def open_services(
         log=storage.log,
         reports=Reports(storage.engine),
         workers=workers,
+        copies=copies,
         results=results,
         predictor=predictor,
         keep_warm=keep_warm,
@@ -256,8 +264,9 @@ async def open_services(
     if alerts.host_jobs():
         services.host_maintenance.start()
     credentials.when_changed(services.forget_users)
-    announcements = await asyncio.to_thread(_open_announcements, settings)
-    credentials.start(storage.credential_store, announcements)
+    accounts, registry = await asyncio.to_thread(_open_announcements, settings)
+    credentials.start(storage.credential_store, accounts)
+    storage.catalog.start(registry)
     return services
 
 
@@ -282,14 +291,14 @@ def _open_storage(settings: Settings) -> _Storage:
     from mlserve_jupyter.analytics.rollups import count_calls
     from mlserve_jupyter.registry.registry import Registry
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
-    from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.blobs import open_artifacts
     from mlserve_jupyter.storage.engine import open_engine
     from mlserve_jupyter.storage.schema import prepare_schema
 
     secret = read_or_make_token_secret(settings.data_dir)
     engine = open_engine(settings)
     prepare_schema(engine)
-    store = ArtifactStore(settings.artifacts_dir)
+    store = open_artifacts(settings)
     registry = Registry(engine, store)
     registry.sweep()
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
@@ -313,12 +322,15 @@ def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     from mlserve_jupyter.archiving import CHECK_S, Archiver
 
     engine = storage.engine
-    return [
+    jobs = [
         PeriodicJob("rollups", rollups.FOLD_EVERY_S, functools.partial(rollups.fold, engine)),
         PeriodicJob("expiry", rollups.EXPIRE_EVERY_S, functools.partial(rollups.expire, engine)),
         PeriodicJob("retention", CHECK_S, Archiver(settings, engine).run),
         PeriodicJob("expired", FORGET_EVERY_S, lambda may_go_on: forget_expired(engine)),
     ]
+    if storage.store.is_shared:
+        jobs.append(PeriodicJob("artifacts", ARTIFACTS_SWEPT_EVERY_S, storage.registry.sweep_sent))
+    return jobs
 
 
 def _open_redis_counters(settings: Settings) -> RedisCounters | None:
@@ -342,10 +354,15 @@ def _open_results(settings: Settings) -> ResultCache | None:
     )
 
 
-def _open_announcements(settings: Settings) -> Announcements | None:
-    """Connect to Redis, if there is one; in a thread, since it imports a client."""
-    if not settings.redis_url:
-        return None
-    from mlserve_jupyter.accounts.announcements import Announcements
+def _open_announcements(
+    settings: Settings,
+) -> tuple[Announcements | None, Announcements | None]:
+    """Give what tells of changes of the accounts and of the registry, where there is a Redis.
 
-    return Announcements(settings.redis_url)
+    Runs in a thread, since it imports a client.
+    """
+    if not settings.redis_url:
+        return None, None
+    from mlserve_jupyter.accounts.announcements import ACCOUNTS, REGISTRY, Announcements
+
+    return Announcements(settings.redis_url, ACCOUNTS), Announcements(settings.redis_url, REGISTRY)

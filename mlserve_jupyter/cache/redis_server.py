@@ -16,7 +16,7 @@ from typing import TypeVar
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ class RedisCache:
                 log.warning("Redis refuses a command: %s", error)
             self._was_refused = True
             return None
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
+        except Exception as error:
+            # What comes over a broken connection may be anything, and nobody is to hear of it.
             self._note_failure(str(error) or type(error).__name__)
             return None
         self._n_failures = 0
@@ -135,8 +136,8 @@ class RedisCache:
                 await asyncio.wait_for(self._client.ping(), _COMMAND_TIMEOUT_S)
                 if time.monotonic() - started <= self._timeout_s:
                     break
-            except (RedisError, OSError, asyncio.TimeoutError):
-                pass
+            except Exception as error:
+                log.debug("Redis is still away: %r", error)
             wait_s = min(wait_s * 2, LAST_PING_S)
         log.warning("Redis answers again.")
         self._n_failures = 0

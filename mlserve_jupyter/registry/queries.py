@@ -90,6 +90,16 @@ def next_version(
     return model_id, (newest or 0) + 1
 
 
+def expected_version(connection: Connection, owner: User, model_name: str) -> int:
+    """Return the number of a model's next version, unless another one comes first."""
+    newest = connection.execute(
+        sa.select(sa.func.max(model_versions.c.version))
+        .join(models, models.c.id == model_versions.c.model_id)
+        .where(models.c.owner_id == owner.id, models.c.name == model_name)
+    ).scalar_one()
+    return (newest or 0) + 1
+
+
 def check_inactive(connection: Connection, model_id: str) -> tuple[str, str]:
     """Return the owner's id and the name of a model that has no active version.
 

@@ -6,7 +6,7 @@ raises the epoch, by which other processes see that they must read anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
@@ -22,48 +22,37 @@ from mlserve_jupyter.api.compiled import CompiledRecord
 from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
-from mlserve_jupyter.errors import (
-    ArtifactRejected,
-    StorageFull,
-    StorageUnavailable,
-    VersionNotFound,
-)
+from mlserve_jupyter.errors import VersionNotFound
 from mlserve_jupyter.registry.catalog import Catalog, CatalogModel, ServedVersion
 from mlserve_jupyter.registry.log_policies import change_log_policy
+from mlserve_jupyter.registry.publishing import Publication, remove_without_row
 from mlserve_jupyter.registry.queries import (
     Journal,
     changing,
     check_inactive,
     lock,
     model_gone,
-    next_version,
     no_journal,
     read_epoch,
 )
 from mlserve_jupyter.registry.rows import (
-    artifact_path,
     change_query,
     compiled_values,
     log_policy_of,
     metadata_json,
-    new_version,
     read_version,
     served_version,
     version_query,
-    version_row,
     with_changes,
 )
 from mlserve_jupyter.registry.sharing import change_sharing, read_shares
-from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.blobs import (
     GRAPH_NAME,
     METADATA_NAME,
     ArtifactStore,
-    StagedArtifact,
     VersionKey,
 )
 from mlserve_jupyter.storage.engine import check_space, reading, writing
-from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.monitoring_tables import (
     alert_limits,
     alerts,
@@ -74,6 +63,7 @@ from mlserve_jupyter.storage.monitoring_tables import (
     prediction_stats,
     stat_deltas,
 )
+from mlserve_jupyter.storage.staging import StagedArtifact
 from mlserve_jupyter.storage.tables import (
     artifact_approvals,
     model_shares,
@@ -206,36 +196,8 @@ class Registry:
         StorageUnavailable, StorageFull
             Database or disk refused; nothing was published.
         """
-        with staged:
-            check_name(manifest.name)
-            _check_bytes(manifest, staged)
-            published: list[int] = []
-            try:
-                with changing(self._engine) as connection:
-                    now = datetime.now(timezone.utc)
-                    model_id, version = next_version(connection, owner, manifest, now)
-                    key = VersionKey(owner.id, manifest.name, version)
-                    served = new_version(
-                        key,
-                        id=new_id(),
-                        model_id=model_id,
-                        owner=owner.name,
-                        manifest=manifest,
-                        verification=verification,
-                        path=artifact_path(self._store, key, manifest.format),
-                        created_at=now,
-                    )
-                    connection.execute(model_versions.insert().values(version_row(served)))
-                    facts = {"format": served.format, "sha256": served.sha256}
-                    journal(connection, "version.deploy", _shown(served), facts)
-                    if graph:
-                        staged.add(GRAPH_NAME, graph)
-                    self._store.publish(staged, *key, metadata_json(served))
-                    published.append(version)
-            except BaseException:
-                self._remove_without_row(owner.id, manifest.name, published)
-                raise
-        return served
+        publication = Publication(self._engine, self._store, owner, manifest, verification)
+        return publication.publish(staged, graph, journal)
 
     def update_model(
         self, model_id: str, changes: UpdateModel, journal: Journal = no_journal
@@ -319,12 +281,12 @@ class Registry:
         StorageUnavailable, StorageFull
             Database or disk refused; the version answers as before.
         """
+        if graph and self._store.is_shared:
+            with reading(self._engine) as connection:
+                served = _existing_version(connection, self._store, model_id, version)
+            self._store.send_files(_key_of(served), {GRAPH_NAME: graph})
         with changing(self._engine) as connection:
-            served = read_version(connection, self._store, model_id, version)
-            if served is None:
-                raise VersionNotFound(
-                    f"The model {model_id} has no version {version} any more.", version=version
-                )
+            served = _existing_version(connection, self._store, model_id, version)
             served = replace(
                 served,
                 runtime="onnx" if graph else "native",
@@ -338,8 +300,8 @@ class Registry:
             files = {METADATA_NAME: metadata_json(served)}
             if graph:
                 files = {GRAPH_NAME: graph, **files}
-            key = VersionKey(served.owner_id, served.model, served.version)
-            self._store.replace_files(key, files)
+            self._store.replace_files(_key_of(served), files)
+        self._store.send_files(_key_of(served), {METADATA_NAME: metadata_json(served)})
         return served
 
     def delete_model(self, model_id: str, journal: Journal = no_journal) -> None:
@@ -372,14 +334,20 @@ class Registry:
                 break
         with changing(self._engine) as connection:
             owner_id, name = check_inactive(connection, model_id)
-            versions = connection.scalars(
-                sa.select(model_versions.c.version).where(model_versions.c.model_id == model_id)
-            ).all()
+            keys = [
+                VersionKey(owner_id, name, row.version, row.id)
+                for row in connection.execute(
+                    # Locked, so that the prediction log writes no more of their calls.
+                    sa.select(model_versions.c.version, model_versions.c.id)
+                    .where(model_versions.c.model_id == model_id)
+                    .with_for_update()
+                )
+            ]
             journal(
                 connection,
                 "model.delete",
                 _shown_model(connection, model_id),
-                {"n_versions": len(versions)},
+                {"n_versions": len(keys)},
             )
             for table in (
                 alerts,
@@ -397,7 +365,7 @@ class Registry:
             ):
                 connection.execute(table.delete().where(table.c.model_id == model_id))
             connection.execute(models.delete().where(models.c.id == model_id))
-        self._remove_without_row(owner_id, name, versions)
+        remove_without_row(self._engine, self._store, keys)
 
     def sweep(self) -> list[Path]:
         """Clear away what killed deploys have left on the disk; for the start of a process.
@@ -416,38 +384,19 @@ class Registry:
         """
         with writing(self._engine) as connection:
             lock(connection)
-            rows = connection.execute(
-                sa.select(models.c.owner_id, models.c.name, model_versions.c.version).join(
-                    models, models.c.id == model_versions.c.model_id
-                )
-            )
-            known = {(row.owner_id, row.name, row.version) for row in rows}
-            return self._store.sweep(known, set(connection.scalars(sa.select(users.c.id))))
+            return self._store.sweep(*_known(connection))
 
-    def _remove_without_row(
-        self, owner_id: str, model_name: str, versions: Collection[int]
-    ) -> None:
-        """Remove the folders of those ``versions`` of a model that have no row.
+    def sweep_sent(self, may_go_on: Callable[[], bool]) -> None:
+        """Clear away what deploys have sent to where all hosts find it, and that has no row.
 
-        The rows are read anew, under the lock: a commit may have arrived although its answer did
-        not, and another process may have published meanwhile.
+        Raises
+        ------
+        StorageUnavailable
+            The database or the artifact store does not answer.
         """
-        if not versions:
-            return
-        try:
-            with writing(self._engine) as connection:
-                lock(connection)
-                known = connection.scalars(
-                    sa.select(model_versions.c.version)
-                    .join(models, models.c.id == model_versions.c.model_id)
-                    .where(models.c.owner_id == owner_id, models.c.name == model_name)
-                ).all()
-                for version in set(versions).difference(known):
-                    self._store.remove(owner_id, model_name, version)
-        except (StorageUnavailable, StorageFull):
-            # An orphan is never served, and the sweep at the next start sets it aside. The error
-            # that led here is the one that the caller must see.
-            return
+        with reading(self._engine) as connection:
+            known = _known(connection)
+        self._store.sweep_sent(*known, may_go_on)
 
     def _read_versions(self, connection: Connection) -> dict[str, dict[int, ServedVersion]]:
         """Return by model id all its versions, newest first, decoding only the new ones."""
@@ -479,17 +428,33 @@ class Registry:
         return versions
 
 
-def _check_bytes(manifest: Manifest, staged: StagedArtifact) -> None:
-    sha256, size_bytes = staged.finish()
-    if (sha256, size_bytes) != (manifest.sha256, manifest.size_bytes):
-        raise ArtifactRejected(
-            f"The artifact that came ({size_bytes} bytes, sha256 {sha256[:12]}…) is not the one "
-            f"that the manifest announces ({manifest.size_bytes} bytes, sha256 "
-            f"{manifest.sha256[:12]}…): deploy again.",
+def _existing_version(
+    connection: Connection, store: ArtifactStore, model_id: str, version: int
+) -> ServedVersion:
+    served = read_version(connection, store, model_id, version)
+    if served is None:
+        raise VersionNotFound(
+            f"The model {model_id} has no version {version} any more.", version=version
         )
 
 
 def _shown(served: ServedVersion) -> str:
+    return served
+
+
+def _key_of(served: ServedVersion) -> VersionKey:
+    return VersionKey(served.owner_id, served.model, served.version, served.id)
+
+
+def _known(connection: Connection) -> tuple[set[VersionKey], set[str]]:
+    """Return the versions and the users that have a row."""
+    rows = connection.execute(
+        sa.select(
+            models.c.owner_id, models.c.name, model_versions.c.version, model_versions.c.id
+        ).join(models, models.c.id == model_versions.c.model_id)
+    )
+    keys = {VersionKey(row.owner_id, row.name, row.version, row.id) for row in rows}
+    return keys, set(connection.scalars(sa.select(users.c.id)))
     return f"version {served.owner}~{served.model} {served.version}"
 
 

@@ -98,7 +98,7 @@ def read_version(
 
 def served_version(row: Row[Any], store: ArtifactStore) -> ServedVersion:
     """Return the version in a row of :func:`version_query`."""
-    key = VersionKey(row.owner_id, row.model, row.version)
+    key = VersionKey(row.owner_id, row.model, row.version, row.id)
     signature = msgspec.json.decode(row.signature, type=Signature)
     return ServedVersion(
         id=row.id,
@@ -129,7 +129,6 @@ def served_version(row: Row[Any], store: ArtifactStore) -> ServedVersion:
 def new_version(
     key: VersionKey,
     *,
-    id: str,
     model_id: str,
     owner: str,
     manifest: Manifest,
@@ -139,7 +138,7 @@ def new_version(
 ) -> ServedVersion:
     """Return the version that a deploy makes."""
     return ServedVersion(
-        id=id,
+        id=key.id,
         model_id=model_id,
         owner_id=key.user_id,
         model=key.model_name,

@@ -339,6 +339,7 @@ class ArtifactResource(_ModelResource):
         found = await services.catalog.find(
             lambda catalog: catalog.managed_model(user, model).version(number)
         )
+        await services.copies.ensure(found)
         file = await asyncio.to_thread(_open_whole, found)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(found.size_bytes))

@@ -17,7 +17,8 @@ from mlserve_jupyter.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from mlserve_jupyter.storage.blobs import EXTENSIONS, ArtifactStore, StagedArtifact
+from mlserve_jupyter.storage.blobs import EXTENSIONS, ArtifactStore
+from mlserve_jupyter.storage.staging import StagedArtifact
 
 WRITE_BYTES = 2**20
 MAX_MANIFEST_BYTES = 64 * 2**20

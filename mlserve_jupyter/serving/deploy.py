@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,15 @@ from mlserve_jupyter.serving.verify import Check
 from mlserve_jupyter.serving.worker_process import WorkerProcess
 from mlserve_jupyter.serving.workers import WorkerPool
 from mlserve_jupyter.settings import Settings, check_name
-from mlserve_jupyter.storage.blobs import StagedArtifact
+from mlserve_jupyter.storage.staging import StagedArtifact
 from mlserve_jupyter.storage.users import User
 
 log = logging.getLogger(__name__)
 
 MAX_COLUMNS = 16_384
+MAX_PUBLISHERS = 4
+"""Deploys that are published at once; others wait."""
+
 MAX_METHODS = 1000
 MAX_TEXT_CHARS = 10_000
 
@@ -92,7 +96,9 @@ class Deployer:
         self._catalog = catalog
         self._workers = workers
         self._settings = settings
-        self._compiler = Compiler(registry, catalog, workers, settings)
+        # Where artifacts lie elsewhere, publishing waits for another machine.
+        self._publishers = ThreadPoolExecutor(MAX_PUBLISHERS, "mlserve-publish")
+        self._compiler = Compiler(registry, catalog, workers, settings, self._publishers)
         self._background: set[asyncio.Task[None]] = set()
 
     def apply(self, settings: Settings) -> None:
@@ -146,7 +152,8 @@ class Deployer:
                 graph, runtime = compiled.graph, "onnx"
                 verification = msgspec.structs.replace(verification, compiled=compiled.record)
             with _timed(timings, "publish"):
-                version = await asyncio.to_thread(
+                version = await asyncio.get_running_loop().run_in_executor(
+                    self._publishers,
                     self._registry.publish,
                     owner,
                     msgspec.structs.replace(manifest, runtime=runtime),
@@ -155,7 +162,7 @@ class Deployer:
                     graph,
                     journal,
                 )
-                await self._catalog.refresh()
+                await self._catalog.changed()
         except BaseException:
             await worker.aclose()
             raise
@@ -188,6 +195,7 @@ class Deployer:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
+        self._publishers.shutdown(wait=False, cancel_futures=True)
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)

@@ -140,6 +140,8 @@ class KeepWarm:
                 self._audit.note(_corrupt_event(version))
         except MLServeError as raised:
             reason = raised.message
+            if isinstance(raised, ArtifactCorrupt):
+                self._audit.note(_corrupt_event(version))
         if reason is not None:
             log.warning("Version %s cannot be loaded ahead of its calls: %s", version.id, reason)
 

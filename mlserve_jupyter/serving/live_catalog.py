@@ -12,6 +12,7 @@ from mlserve_jupyter.errors import MLServeError, NotFound
 from mlserve_jupyter.registry.catalog import Catalog
 
 if TYPE_CHECKING:
+    from mlserve_jupyter.accounts.announcements import Announcements
     from mlserve_jupyter.registry.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,29 @@ class LiveCatalog:
         self._checking = asyncio.Lock()
         self._catching_up: asyncio.Task[None] | None = None
         self._caught_up_at_s = 0.0
+        self._announcements: Announcements | None = None
+        self._heard = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to look for changes."""
+    def start(self, announcements: Announcements | None = None) -> None:
+        """Begin to look for changes.
+
+        Parameters
+        ----------
+        announcements
+            Through which processes tell each other of changes; closed with this catalog. None
+            where there is no Redis.
+        """
+        self._announcements = announcements
         self._spawn(self._poll())
+        if announcements is not None:
+            announcements.listen(self._heard.set)
+            self._spawn(self._listen())
 
-    async def refresh(self) -> None:
-        """Read the catalog anew."""
-        self.current = await asyncio.to_thread(self._registry.snapshot)
+    async def changed(self) -> None:
+        """Read what this process has changed, and tell the others."""
+        await self._refresh()
+        if self._announcements is not None:
+            self._announcements.announce()
 
     async def find(self, look_up: Callable[[Catalog], T]) -> T:
         """Look something up; what is not there may have been deployed by another process just now.
@@ -80,6 +96,8 @@ class LiveCatalog:
 
     async def aclose(self) -> None:
         """Stop looking."""
+        if self._announcements is not None:
+            await self._announcements.aclose()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,9 +121,18 @@ class LiveCatalog:
             async with self._checking:
                 await self._check()
 
+    async def _listen(self) -> None:
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            await self.catch_up()
+
+    async def _refresh(self) -> None:
+        self.current = await asyncio.to_thread(self._registry.snapshot)
+
     async def _check(self) -> None:
         try:
             if await asyncio.to_thread(self._registry.epoch) != self.current.epoch:
-                await self.refresh()
+                await self._refresh()
         except MLServeError as error:
             log.warning("The registry does not answer; what is known is served: %s", error)

@@ -20,6 +20,7 @@ from mlserve_jupyter.serving.decoders import (
     is_read_at_speed,
 )
 from mlserve_jupyter.serving.live_catalog import LiveCatalog
+from mlserve_jupyter.serving.local_copies import LocalCopies
 from mlserve_jupyter.serving.protocol import Batch, ModelRef
 from mlserve_jupyter.serving.replies import WorkerError
 from mlserve_jupyter.serving.result_cache import Question, ResultCache
@@ -32,7 +33,7 @@ from mlserve_jupyter.serving.worker_errors import (
     raise_worker_error,
     version_name,
 )
-from mlserve_jupyter.serving.workers import WorkerPool
+from mlserve_jupyter.serving.workers import Environment, WorkerPool
 from mlserve_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Predictor:
 
     Parameters
     ----------
-    catalog, workers, log, settings
+    catalog, workers, log, settings, copies
         The rooms that a call walks through.
     results
         The result cache, where one is used.
@@ -64,14 +65,16 @@ class Predictor:
         workers: WorkerPool,
         log: PredictionLog,
         settings: Settings,
+        copies: LocalCopies,
         results: ResultCache | None = None,
     ) -> None:
         self._catalog = catalog
+        self._copies = copies
         self._workers = workers
         self._log = log
         self._settings = settings
         self._results = results
-        self._compiled = CompiledRuntime(settings)
+        self._compiled = CompiledRuntime(settings, copies)
         self._decoder_pool = DecoderPool(settings)
         self._decoders: OrderedDict[str, InputDecoder] = OrderedDict()
         self._slow = SlowCalls(settings.slow_request_s)
@@ -80,6 +83,7 @@ class Predictor:
         """Go on with other deadlines."""
         self._settings = settings
         self._compiled.apply(settings)
+        self._copies.apply(settings)
         self._decoder_pool.apply(settings)
         self._slow.apply(settings.slow_request_s)
 
@@ -260,7 +264,23 @@ class Predictor:
             answer = await self._compiled.call(version, method, batch)
             if answer is not None:
                 return answer
-        return await self._workers.environment(version.interpreter).call(
+        environment = self._workers.environment(version.interpreter)
+        if not environment.has_loaded(version.id):
+            await self._copies.ensure(version)
+        answer = await self._call_worker(environment, version, method, batch, n_bytes)
+        if answer.error is not None and await self._copies.restore(version, answer.error):
+            return await self._call_worker(environment, version, method, batch, n_bytes)
+        return answer
+
+    async def _call_worker(
+        self,
+        environment: Environment,
+        version: ServedVersion,
+        method: str,
+        batch: Batch,
+        n_bytes: int,
+    ) -> Answer:
+        return await environment.call(
             model_ref(version),
             method,
             batch,
@@ -278,7 +298,11 @@ class Predictor:
         environment = self._workers.environment(version.interpreter)
         if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
             await environment.warm(version.environment.modules)
-        return (await environment.load(model_ref(version))).error
+        await self._copies.ensure(version)
+        error = (await environment.load(model_ref(version))).error
+        if error is not None and await self._copies.restore(version, error):
+            error = (await environment.load(model_ref(version))).error
+        return error
 
     def _finish(self, record: CallRecord) -> None:
         """Hand a call that has ended to the log."""

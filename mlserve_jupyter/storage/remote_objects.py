@@ -145,7 +145,7 @@ class RemoteObjects:
                 is_last = attempt == ATTEMPTS or time.monotonic() + pause_s > last_start_s
                 if is_last or isinstance(error, PermissionError):
                     raise self._refusal(key, error) from error
-                log.info("The artifact store failed on %s and is asked again: %s", key, error)
+                log.info("The artifact store failed on %s and is asked again: %r", key, error)
             time.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s *= 4
         raise AssertionError("the last attempt returns or raises")
@@ -153,16 +153,14 @@ class RemoteObjects:
     def _refusal(self, key: str, error: Exception) -> MLServeError:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFull(f"No space is left for {key}: free space, and try again.")
-        reason = str(error) or type(error).__name__
+        log.warning("The artifact store %s failed on %s: %r", self._shown_url, key, error)
         if isinstance(error, PermissionError):
             return StorageUnavailable(
-                f"The artifact store {self._shown_url} refuses access to {key} ({reason}): give "
-                "this server credentials that may read and write there."
+                "The artifact store refuses this server: give it credentials that may read and "
+                "write there."
             )
         return StorageUnavailable(
-            f"The artifact store {self._shown_url} does not answer for {key} ({reason}). Try again "
-            "in a moment.",
-            retry_after_s=2,
+            "The artifact store does not answer. Try again in a moment.", retry_after_s=2
         )
 
     def _watch(self) -> Callback:

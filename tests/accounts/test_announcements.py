@@ -13,7 +13,7 @@ from redis import Redis
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.accounts import credentials as module
-from mlserve_jupyter.accounts.announcements import Announcements
+from mlserve_jupyter.accounts.announcements import ACCOUNTS, Announcements
 from mlserve_jupyter.accounts.api_keys import create_key, revoke_key
 from mlserve_jupyter.accounts.audit import Origin
 from mlserve_jupyter.accounts.credential_store import CredentialStore
@@ -21,6 +21,7 @@ from mlserve_jupyter.accounts.credentials import Credentials
 from mlserve_jupyter.api.keys import CreateKey
 from mlserve_jupyter.storage.users import User
 from tests.cache.redis_process import RedisProcess
+from tests.tcp_proxy import TcpProxy
 
 ORIGIN = Origin("owner", None, "jupyter", "127.0.0.1", "a-request")
 
@@ -41,7 +42,7 @@ async def process_with(engine: Engine, redis: RedisProcess) -> AsyncIterator[Cre
     async def open_database() -> None: ...
 
     credentials = Credentials(open_database)
-    credentials.start(CredentialStore(engine), Announcements(redis.url))
+    credentials.start(CredentialStore(engine), Announcements(redis.url, ACCOUNTS))
     try:
         yield credentials
     finally:
@@ -115,3 +116,25 @@ async def test_a_flood_of_announcements_does_not_become_a_flood_of_queries(
         assert await wait_for(lambda: len(asked) > 1)
     pauses = [later - sooner for sooner, later in zip(asked, asked[1:], strict=False)]
     assert min(pauses) >= module.LEAST_INTERVAL_S * 0.9
+
+
+async def test_row_32_announcements_are_heard_again_soon_after_a_network_has_swallowed_them(
+    redis: RedisProcess,
+) -> None:
+    with TcpProxy(("127.0.0.1", redis.port)) as network:
+        listening = Announcements(f"redis://127.0.0.1:{network.port}", ACCOUNTS)
+        heard: list[float] = []
+        listening.listen(lambda: heard.append(time.monotonic()))
+        assert await wait_for(lambda: heard)
+        network.black_hole()
+        # Nothing ends the connection; only asking shows that it is none any more.
+        assert await wait_for(lambda: listening._is_away, 30)
+        network.heal()
+        n_before = len(heard)
+        began_s = time.monotonic()
+        assert await wait_for(lambda: len(heard) > n_before), "it was told that it has missed some"
+        assert time.monotonic() - began_s < 5
+        with Redis.from_url(redis.url) as client:
+            client.publish(ACCOUNTS, b"")
+        assert await wait_for(lambda: len(heard) > n_before + 1)
+        await listening.aclose()

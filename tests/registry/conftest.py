@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.storage.blobs import open_artifacts
 from tests.registry.deploys import Deploys
 from tests.storage.databases import opened
 from tests.stores import Stores
@@ -19,4 +20,4 @@ def engine(stores: Stores, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def deploy(engine: Engine, stores: Stores, tmp_path: Path) -> Deploys:
-    return Deploys(engine, stores.settings(tmp_path).artifacts_dir)
+    return Deploys(engine, open_artifacts(stores.settings(tmp_path)))

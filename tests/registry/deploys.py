@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.accounts.owners import ensure_user
@@ -34,15 +36,19 @@ VERIFICATION = Verification(verified=True, n_rows=3, methods=["predict"], not_de
 class Deploys:
     """Deploys as one user into one registry."""
 
-    def __init__(self, engine: Engine, root: Path, user: str = "owner") -> None:
-        self.store = ArtifactStore(root)
+    def __init__(self, engine: Engine, store: ArtifactStore | Path, user: str = "owner") -> None:
+        self.store = ArtifactStore(store) if isinstance(store, Path) else store
         self.registry = Registry(engine, self.store)
         self.user: User = ensure_user(engine, user)
 
     def __call__(
-        self, name: str = "clf", content: bytes = b"model", description: str = ""
+        self,
+        name: str = "clf",
+        content: bytes = b"model",
+        description: str = "",
+        **others: Any,
     ) -> ServedVersion:
-        manifest = manifest_of(name, content, description)
+        manifest = replace(manifest_of(name, content, description), **others)
         staged = self.store.stage(EXTENSIONS[manifest.format])
         staged.write(content)
         return self.registry.publish(self.user, manifest, staged, VERIFICATION)

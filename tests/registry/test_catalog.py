@@ -80,7 +80,7 @@ def test_a_model_answers_to_its_name_its_uuid_and_with_its_owner(deploy: Deploys
 
 def test_a_model_of_another_user_is_not_there(deploy: Deploys, engine: Engine) -> None:
     served = deploy()
-    other = Deploys(engine, deploy.store.root, "other")
+    other = Deploys(engine, deploy.store, "other")
     own = other("own", b"own")
     catalog = deploy.registry.snapshot()
     for reference in ("clf", served.model_id, "owner~clf", "other~clf"):

@@ -230,7 +230,7 @@ def test_a_sweep_removes_orphans_and_keeps_what_is_served(deploy: Deploys, engin
 def test_a_server_with_another_database_takes_no_artifact(deploy: Deploys, tmp_path: Path) -> None:
     served = deploy()
     with opened(settings_in(tmp_path / "other")) as other_engine:
-        other = Deploys(other_engine, deploy.store.root)
+        other = Deploys(other_engine, deploy.store)
         assert other.registry.sweep() == []
         other(content=b"theirs")
         assert other.registry.sweep() == []

@@ -67,7 +67,7 @@ def test_a_bare_name_is_never_that_of_another_users_model(
     deploy: Deploys, engine: Engine, bob: User
 ) -> None:
     share(deploy, visibility="public")
-    own = Deploys(engine, deploy.store.root, "bob")("clf", b"own")
+    own = Deploys(engine, deploy.store, "bob")("clf", b"own")
     assert deploy.registry.snapshot().resolve(bob, "clf") == own
 
 
@@ -106,7 +106,7 @@ def test_an_administrator_sees_and_changes_every_model(deploy: Deploys, bob: Use
 def test_lists_are_of_ones_own_models_or_of_what_others_let_one_call(
     deploy: Deploys, engine: Engine, bob: User
 ) -> None:
-    bobs = Deploys(engine, deploy.store.root, "bob")
+    bobs = Deploys(engine, deploy.store, "bob")
     bobs("mine", b"1")
     for name, changes in (
         ("shared", UpdateModel(visibility="shared", shared_with=["bob"])),
@@ -129,7 +129,7 @@ def test_a_list_of_models_of_one_name_goes_on_where_its_page_ended(
     deploy: Deploys, engine: Engine, bob: User
 ) -> None:
     share(deploy, visibility="public")
-    Deploys(engine, deploy.store.root, "bob")("clf", b"own")
+    Deploys(engine, deploy.store, "bob")("clf", b"own")
     catalog = deploy.registry.snapshot()
     first = catalog.list_models(bob, limit=1, scope="all")
     second = catalog.list_models(bob, limit=1, cursor=first.next_cursor, scope="all")

@@ -11,8 +11,9 @@ from threading import Thread
 import pytest
 
 from mlserve_jupyter.errors import ArtifactRejected, InvalidName, StorageFull, StorageUnavailable
-from mlserve_jupyter.storage.blobs import EXTENSIONS, ArtifactStore, StagedArtifact
+from mlserve_jupyter.storage.blobs import EXTENSIONS, ArtifactStore, VersionKey
 from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.staging import StagedArtifact
 from tests.storage.databases import processes
 
 USER = new_id()
@@ -21,6 +22,10 @@ USER = new_id()
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "models")
+
+
+def key_of(name: str, version: int) -> VersionKey:
+    return VersionKey(USER, name, version, new_id())
 
 
 def stage(store: ArtifactStore, content: bytes = b"model") -> StagedArtifact:
@@ -41,7 +46,7 @@ def test_an_artifact_is_hashed_on_the_way_and_published_with_its_metadata(
         staged.write(chunk)
     content = b"one" + b"two" * 100_000
     assert staged.finish() == (hashlib.sha256(content).hexdigest(), len(content))
-    path = store.publish(staged, USER, "clf", 3, b'{"a": 1}')
+    path = store.publish(staged, key_of("clf", 3), b'{"a": 1}')
     assert path == store.root / USER / "clf" / "v3" / "model.pkl"
     assert path.read_bytes() == content
     assert (path.parent / "metadata.json").read_bytes() == b'{"a": 1}'
@@ -54,7 +59,7 @@ def test_all_of_it_is_private_whatever_the_umask(store: ArtifactStore, umask: in
     try:
         staged = stage(store)
         assert stat.S_IMODE(staged.path.stat().st_mode) == 0o600
-        store.publish(staged, USER, "clf", 1, b"{}")
+        store.publish(staged, key_of("clf", 1), b"{}")
     finally:
         os.umask(before)
     for path in (store.root, *store.root.rglob("*")):
@@ -77,7 +82,7 @@ def test_a_block_that_fails_discards_and_one_that_publishes_does_not(store: Arti
         raise ZeroDivisionError
     assert staging(store) == []
     with stage(store) as staged:
-        path = store.publish(staged, USER, "clf", 1, b"{}")
+        path = store.publish(staged, key_of("clf", 1), b"{}")
     assert path.exists()
 
 
@@ -94,7 +99,7 @@ def test_a_discard_in_the_middle_of_publishing_waits_and_takes_nothing(
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", rename_while_another_thread_discards)
-    path = store.publish(staged, USER, "clf", 1, b"{}")
+    path = store.publish(staged, key_of("clf", 1), b"{}")
     discard.join(10)
     assert path.read_bytes() == b"model"
     assert staging(store) == []
@@ -105,13 +110,13 @@ def test_what_was_discarded_after_its_last_byte_is_not_published(store: Artifact
     staged.finish()
     staged.discard()
     with pytest.raises(StorageUnavailable, match="given up by its sender"):
-        store.publish(staged, USER, "clf", 1, b"{}")
-    assert not store.folder(USER, "clf", 1).exists()
+        store.publish(staged, key_of("clf", 1), b"{}")
+    assert not store.folder(key_of("clf", 1)).exists()
 
 
 def test_a_folder_without_a_row_gives_way_and_is_set_aside(store: ArtifactStore) -> None:
-    store.publish(stage(store, b"orphan"), USER, "clf", 1, b"{}")
-    path = store.publish(stage(store, b"new"), USER, "clf", 1, b"{}")
+    store.publish(stage(store, b"orphan"), key_of("clf", 1), b"{}")
+    path = store.publish(stage(store, b"new"), key_of("clf", 1), b"{}")
     assert path.read_bytes() == b"new"
     (aside,) = (store.root / ".orphans" / USER / "clf").iterdir()
     assert (aside / path.name).read_bytes() == b"orphan"
@@ -146,43 +151,43 @@ def test_a_full_disk_at_publishing_leaves_nothing(
 
     monkeypatch.setattr(os, "write", write_to_a_full_disk)
     with pytest.raises(StorageFull):
-        store.publish(staged, USER, "clf", 1, b"{}")
+        store.publish(staged, key_of("clf", 1), b"{}")
     monkeypatch.undo()
     assert staging(store) == []
-    assert not store.folder(USER, "clf", 1).exists()
+    assert not store.folder(key_of("clf", 1)).exists()
 
 
 def test_removing_a_version_removes_the_folders_above_it_that_are_empty(
     store: ArtifactStore,
 ) -> None:
     for version in (1, 2):
-        store.publish(stage(store), USER, "clf", version, b"{}")
-    store.remove(USER, "clf", 1)
-    assert store.folder(USER, "clf", 2).exists()
-    store.remove(USER, "clf", 2)
-    store.remove(USER, "clf", 2)
+        store.publish(stage(store), key_of("clf", version), b"{}")
+    store.remove(key_of("clf", 1))
+    assert store.folder(key_of("clf", 2)).exists()
+    store.remove(key_of("clf", 2))
+    store.remove(key_of("clf", 2))
     assert [path.name for path in store.root.iterdir()] == [".staging"]
 
 
 def test_a_sweep_takes_a_known_users_folders_without_a_row_and_nothing_else(
     store: ArtifactStore,
 ) -> None:
-    kept = store.publish(stage(store), USER, "clf", 1, b"{}")
-    orphan = store.publish(stage(store), USER, "clf", 2, b"{}")
-    other = store.publish(stage(store), new_id(), "clf", 1, b"{}")
+    kept = store.publish(stage(store), key_of("clf", 1), b"{}")
+    orphan = store.publish(stage(store), key_of("clf", 2), b"{}")
+    other = store.publish(stage(store), VersionKey(new_id(), "clf", 1, new_id()), b"{}")
     uploading = stage(store)
-    assert store.sweep({(USER, "clf", 1)}, {USER}) == [orphan.parent]
+    assert store.sweep({key_of("clf", 1)}, {USER}) == [orphan.parent]
     assert kept.exists()
     assert other.exists()
     assert not orphan.exists()
     assert uploading.path.exists()
     uploading.discard()
-    assert store.sweep({(USER, "clf", 1)}, {USER}) == []
+    assert store.sweep({key_of("clf", 1)}, {USER}) == []
 
 
 def test_an_orphan_is_set_aside_and_kept_for_a_month(store: ArtifactStore) -> None:
     # Named so that its folder among the orphans looks like that of a version.
-    orphan = store.publish(stage(store, b"precious"), USER, "v7", 2, b"{}")
+    orphan = store.publish(stage(store, b"precious"), key_of("v7", 2), b"{}")
     os.utime(orphan.parent, (0, 0))
     assert store.sweep(set(), {USER}) == [orphan.parent]
     assert store.sweep(set(), {USER}) == []
@@ -224,12 +229,12 @@ def _upload_for_ever(root: Path, pipe: Connection) -> None:
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "A", ".staging", "a..b", "x" * 65])
 def test_a_name_that_is_no_name_never_becomes_a_path(store: ArtifactStore, name: str) -> None:
     with pytest.raises(InvalidName):
-        store.folder(USER, name, 1)
+        store.folder(key_of(name, 1))
 
 
 def test_a_user_id_that_is_no_id_never_becomes_a_path(store: ArtifactStore) -> None:
     with pytest.raises(ValueError, match="UUID"):
-        store.folder("../..", "clf", 1)
+        store.folder(VersionKey("../..", "clf", 1, new_id()))
 
 
 def test_an_extension_of_no_format_is_refused(store: ArtifactStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,11 +37,19 @@ class Compiler:
     ----------
     registry, catalog, workers, settings
         The rooms that it walks through.
+    publishers
+        Threads in which it may wait for the registry.
     """
 
     def __init__(
-        self, registry: Registry, catalog: LiveCatalog, workers: WorkerPool, settings: Settings
+        self,
+        registry: Registry,
+        catalog: LiveCatalog,
+        workers: WorkerPool,
+        settings: Settings,
+        publishers: Executor,
     ) -> None:
+        self._publishers = publishers
         self._registry = registry
         self._catalog = catalog
         self._workers = workers
@@ -86,11 +95,11 @@ class Compiler:
                 found = await self._verified(manifest, worker, ref, within_tolerance=False)
             finally:
                 await worker.aclose()
-            await asyncio.to_thread(
-                self._registry.set_compiled, version.model_id, version.version, found.record,
-                found.graph,
+            await asyncio.get_running_loop().run_in_executor(
+                self._publishers, self._registry.set_compiled, version.model_id, version.version,
+                found.record, found.graph,
             )  # fmt: skip
-            await self._catalog.refresh()
+            await self._catalog.changed()
         except NotFound:
             # It was deleted meanwhile.
             return

@@ -13,9 +13,15 @@ from pathlib import Path
 
 from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.signature import InputBatch
-from mlserve_jupyter.errors import DeadlineExceeded, Overloaded
+from mlserve_jupyter.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    StorageFull,
+    StorageUnavailable,
+)
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
+from mlserve_jupyter.serving.local_copies import LocalCopies
 from mlserve_jupyter.serving.protocol import Batch
 from mlserve_jupyter.serving.replies import Reply
 from mlserve_jupyter.serving.runtimes.gathering import Gathering, Settle, merged
@@ -45,10 +51,13 @@ class CompiledRuntime:
     settings
         ``max_loaded_bytes`` bounds what the graphs take, ``max_queue_requests`` what waits for a
         thread, ``predict_timeout_s`` how long.
+    copies
+        Bring graphs to this machine.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, copies: LocalCopies) -> None:
         self._settings = settings
+        self._copies = copies
         self._open: OrderedDict[str, OpenGraph] = OrderedDict()
         self._opening: dict[str, asyncio.Future[OpenGraph | None]] = {}
         self._unusable: set[str] = set()
@@ -154,15 +163,26 @@ class CompiledRuntime:
             return None
         opening = self._opening.get(version.id)
         if opening is None:
-            loop = asyncio.get_running_loop()
-            opening = loop.run_in_executor(self._threads, open_graph, version)
+            opening = asyncio.ensure_future(self._open_copy(version))
             self._opening[version.id] = opening
             opening.add_done_callback(lambda done: self._keep(version.id, done))
-        return await asyncio.shield(opening)
+        try:
+            return await asyncio.shield(opening)
+        except (StorageUnavailable, StorageFull):
+            return None  # the model itself can answer, and the next call asks for the graph again
+
+    async def _open_copy(self, version: ServedVersion) -> OpenGraph | None:
+        await self._copies.ensure_graph(version)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, open_graph, version)
 
     def _keep(self, key: str, opened: asyncio.Future[OpenGraph | None]) -> None:
         del self._opening[key]
-        graph = None if opened.cancelled() or opened.exception() else opened.result()
+        if opened.cancelled():
+            return
+        if isinstance(opened.exception(), StorageUnavailable | StorageFull):
+            return
+        graph = None if opened.exception() else opened.result()
         if graph is None:
             self._unusable.add(key)
             return
