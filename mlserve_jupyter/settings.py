@@ -33,6 +33,15 @@ class Settings:
         notebook root.
     database_url
         SQLAlchemy URL; empty means ``mlserve.db`` in ``data_dir``.
+    database_replica_url
+        A PostgreSQL that follows that of ``database_url`` and answers reports; empty for none.
+    database_pool_size, database_pool_overflow, database_pool_recycle_s
+        Connections to PostgreSQL that a process keeps, how many more it may open for a while, and
+        after how long one is made anew.
+    database_connect_timeout_s, database_statement_timeout_s, database_lock_timeout_s
+        What connecting to PostgreSQL, a statement, and its waiting for a lock may take.
+    database_dead_after_s
+        A connection to PostgreSQL whose other end cannot be reached for so long is given up.
     artifacts_url
         Where artifacts and archives lie: any URL that fsspec knows, such as ``s3://bucket/prefix``;
         empty for folders in ``data_dir``.
@@ -112,6 +121,14 @@ class Settings:
 
     data_dir: Path
     database_url: str = ""
+    database_replica_url: str = ""
+    database_pool_size: int = 20
+    database_pool_overflow: int = 10
+    database_pool_recycle_s: float = 3600.0
+    database_connect_timeout_s: float = 3.0
+    database_statement_timeout_s: float = 30.0
+    database_lock_timeout_s: float = 10.0
+    database_dead_after_s: float = 5.0
     artifacts_url: str = ""
     artifacts_timeout_s: float = 5.0
     artifacts_cache_bytes: int = 10 * GIB
@@ -166,6 +183,12 @@ class Settings:
         if not self.data_dir.is_absolute():
             raise SettingsInvalid(f"data_dir must be an absolute path, not {str(self.data_dir)!r}.")
         for name in (
+            "database_pool_size",
+            "database_pool_recycle_s",
+            "database_connect_timeout_s",
+            "database_statement_timeout_s",
+            "database_lock_timeout_s",
+            "database_dead_after_s",
             "artifacts_timeout_s",
             "artifacts_cache_bytes",
             "max_artifact_bytes",
@@ -220,6 +243,8 @@ class Settings:
             raise SettingsInvalid("slow_request_s must not be negative; 0 means no warnings.")
         if self.retention_days < 0:
             raise SettingsInvalid("retention_days must not be negative; 0 means for ever.")
+        if self.database_pool_overflow < 0:
+            raise SettingsInvalid("database_pool_overflow must not be negative; 0 means none.")
         if self.quota_per_minute < 0:
             raise SettingsInvalid("quota_per_minute must not be negative; 0 means no limit.")
         trusted_networks(self.trusted_proxies)

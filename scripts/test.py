@@ -1,6 +1,8 @@
 """Set everything up and run all tests; ``--quick`` leaves out the slow ones.
 
-Other arguments go to pytest as they are, such as ``tests/serving -k deadline``.
+All run on what an installation has embedded, and then those that touch a store once more on servers
+(``tests/server_stores.py``). Other arguments go to pytest as they are, such as
+``tests/serving -k deadline``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ import sys
 
 from environment import ROOT, Environment, SetupFailed, Steps
 
+STORES = ("embedded", "servers")
+NO_TESTS = 5
+"""Pytest's exit code where it found none to run."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -20,8 +26,14 @@ def main() -> int:
     """Run the command; the exit code is pytest's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the slow tests")
+    parser.add_argument(
+        "--stores",
+        choices=STORES,
+        help="run on these only; with --quick the default is embedded",
+    )
     options, arguments = parser.parse_known_args()
-    steps = Steps(2 if options.quick else 3)
+    passes = (options.stores,) if options.stores else STORES[:1] if options.quick else STORES
+    steps = Steps((1 if options.quick else 2) + len(passes))
     environment = Environment(
         ".venv-test", ("dev", "docs", "lab", "sklearn", "test"), editable=True
     )
@@ -35,10 +47,18 @@ def main() -> int:
     except SetupFailed as error:
         print(f"test: {error}", file=sys.stderr)
         return 1
-    steps.say("Running the tests")
     selection = ["-m", "not slow"] if options.quick else []
-    command = [str(environment.python), "-m", "pytest", *selection, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
+    exit_codes = []
+    for stores in passes:
+        steps.say(f"Running the tests on {stores} stores")
+        command = [str(environment.python), "-m", "pytest", "--stores", stores]
+        done = subprocess.run(
+            [*command, *selection, *arguments], cwd=ROOT, env=variables, check=False
+        )
+        exit_codes.append(done.returncode)
+    if len(passes) > 1 and exit_codes[-1] == NO_TESTS:
+        exit_codes.pop()  # none of those that were asked for touches a store
+    return max(exit_codes)
 
 
 def find_chromium() -> str | None:

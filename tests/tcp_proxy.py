@@ -119,12 +119,16 @@ class TcpProxy:
             await self._open.wait()
             back, onward = await self._connect()
             self._connections.add(onward)
-            there = asyncio.ensure_future(self._forward(reader, onward))
-            here = asyncio.ensure_future(self._forward(back, writer))
-            await asyncio.wait([there, here], return_when=asyncio.FIRST_COMPLETED)
-            for direction in (there, here):
-                direction.cancel()
-            await asyncio.gather(there, here, return_exceptions=True)
+            directions = [
+                asyncio.ensure_future(self._forward(reader, onward)),
+                asyncio.ensure_future(self._forward(back, writer)),
+            ]
+            try:
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for direction in directions:
+                    direction.cancel()
+                await asyncio.gather(*directions, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
             pass  # the server is away, or this proxy ends: the client sees its connection end
         finally:

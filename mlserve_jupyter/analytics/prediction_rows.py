@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.errors import StorageFull, StorageUnavailable
@@ -181,8 +181,10 @@ def _write_together(
 
 def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bool:
     """Write one row of a batch that was refused; without its values where they are the reason."""
+    if not _has_version(connection, process_id, row):
+        return False
     if not row.is_kept:
-        return _has_version(connection, process_id, row)
+        return True
     without = msgspec.structs.replace(row.record, inputs=None, outputs=None)
     for attempt in (row, msgspec.structs.replace(row, record=without, truncated=True)):
         try:
@@ -191,9 +193,6 @@ def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bo
             return True
         except OperationalError:
             raise
-        except IntegrityError:  # the version was deleted, and its log with it
-            record_loss(connection, process_id, "version_deleted", 1)
-            return False
         except StatementError as error:
             reason = error
     log.warning("Prediction %s cannot be logged: %s", row.record.request_id, reason.orig)

@@ -24,6 +24,39 @@ class SettingsTraits(Configurable):
     database_url = Unicode(
         _DEFAULTS.database_url, help="SQLAlchemy URL; empty for SQLite in data_dir."
     ).tag(config=True)
+    database_replica_url = Unicode(
+        _DEFAULTS.database_replica_url,
+        help="URL of a PostgreSQL that follows that of database_url and answers reports; empty for "
+        "none.",
+    ).tag(config=True)
+    database_pool_size = Int(
+        _DEFAULTS.database_pool_size, help="Connections to PostgreSQL that a process keeps."
+    ).tag(config=True)
+    database_pool_overflow = Int(
+        _DEFAULTS.database_pool_overflow,
+        help="Connections to PostgreSQL that a process may open beyond those that it keeps.",
+    ).tag(config=True)
+    database_pool_recycle_s = Float(
+        _DEFAULTS.database_pool_recycle_s,
+        help="Age at which a connection to PostgreSQL is made anew, in seconds.",
+    ).tag(config=True)
+    database_connect_timeout_s = Float(
+        _DEFAULTS.database_connect_timeout_s,
+        help="What connecting to PostgreSQL may take, in seconds.",
+    ).tag(config=True)
+    database_statement_timeout_s = Float(
+        _DEFAULTS.database_statement_timeout_s,
+        help="What a statement may take in PostgreSQL, in seconds.",
+    ).tag(config=True)
+    database_lock_timeout_s = Float(
+        _DEFAULTS.database_lock_timeout_s,
+        help="How long a statement waits for a lock in PostgreSQL, in seconds.",
+    ).tag(config=True)
+    database_dead_after_s = Float(
+        _DEFAULTS.database_dead_after_s,
+        help="A connection to PostgreSQL whose other end cannot be reached for so long is given "
+        "up, in seconds.",
+    ).tag(config=True)
     artifacts_url = Unicode(
         _DEFAULTS.artifacts_url,
         help="Where artifacts and archives lie: any fsspec URL, such as s3://bucket/prefix (needs "

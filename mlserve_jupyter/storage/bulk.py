@@ -1,13 +1,14 @@
 """Many rows into a table at once.
 
-SQLite gets statements of up to a thousand rows, PostgreSQL one JSON document that it takes apart.
-A driver's ``executemany`` gives Python's interpreter lock away and takes it again at each row. A
-thread that writes beside a busy event loop would wait for the loop, and the loop for the thread, at
-each of them; here both wait once for many rows.
+SQLite gets statements of up to a thousand rows, PostgreSQL one ``COPY``. A driver's ``executemany``
+gives Python's interpreter lock away and takes it again at each row. A thread that writes beside a
+busy event loop would wait for the loop, and the loop for the thread, at each of them; here both
+wait once for many rows.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -15,14 +16,12 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import StatementError
 
-_POSTGRES = PGDialect()  # type: ignore[no-untyped-call]
-_ENCODER = msgspec.json.Encoder()
+_COPY_SPECIAL = re.compile(r"[\\\t\n\r]")
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 _ROWS_AT_ONCE = (1024, 256, 64, 16, 4, 1)
 """Rows of a statement: few sizes, since each is compiled once a connection and kept."""
@@ -107,26 +106,33 @@ def _sqlite_statement(table: sa.Table, n_rows: int) -> str:
 def _insert_into_postgres(
     connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    statement = _postgres_statement(table)
+    from mlserve_jupyter.storage.postgres import copy_in
+
+    statement = _copy_statement(table)
     try:
-        document = _ENCODER.encode(rows).decode()
-    except TypeError as error:
-        raise StatementError(str(error), str(statement), None, error) from error
-    connection.execute(statement, {"rows": document})
+        content = "".join([_copy_line(row) for row in rows]).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        raise StatementError(str(error), statement, None, error) from error
+    copy_in(connection, statement, content)
 
 
 @lru_cache
-def _postgres_statement(table: sa.Table) -> sa.TextClause:
-    names = ", ".join(column.name for column in table.columns)
-    values = ", ".join(_of_postgres(i, column) for i, column in enumerate(table.columns))
-    return sa.text(
-        f"INSERT INTO {table.name} ({names}) SELECT {values} "
-        "FROM json_array_elements(CAST(:rows AS json)) AS each(value)"
-    )
+def _copy_statement(table: sa.Table) -> str:
+    return f"COPY {table.name} ({', '.join(column.name for column in table.columns)}) FROM STDIN"
 
 
-def _of_postgres(i: int, column: sa.Column[Any]) -> str:
-    if isinstance(column.type, sa.String):
-        return f"value ->> {i}"  # cast to its length, it would be cut
-    kind = column.type.compile(_POSTGRES)
-    return f"CAST(value ->> {i} AS {kind})"
+def _copy_line(row: tuple[Any, ...]) -> str:
+    """Return a row in the text format (https://www.postgresql.org/docs/current/sql-copy.html)."""
+    return "\t".join([_copy_field(value) for value in row]) + "\n"
+
+
+def _copy_field(value: object) -> str:
+    if isinstance(value, str):
+        return value.translate(_COPY_ESCAPES) if _COPY_SPECIAL.search(value) else value
+    if value is None:
+        return "\\N"
+    if isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, bytes):
+        return "\\\\x" + value.hex()
+    raise TypeError(f"a value of type {type(value).__name__} cannot be inserted")

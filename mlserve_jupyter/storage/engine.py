@@ -5,22 +5,16 @@ Importing this module imports SQLAlchemy, so only what works on the database sho
 
 from __future__ import annotations
 
-import os
 import shutil
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.exc import OperationalError as SQLAlchemyOperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from mlserve_jupyter.errors import (
     InvalidRequest,
@@ -31,6 +25,7 @@ from mlserve_jupyter.errors import (
 )
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.folders import make_private_folder
+from mlserve_jupyter.storage.sqlite_file import open_sqlite, turn_wal_on
 
 BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for the writer before it."""
@@ -38,7 +33,7 @@ BUSY_TIMEOUT_S = 10.0
 _NEARLY_FULL_BYTES = 2**20
 _POSTGRES_DISK_FULL = "53100"
 _POSTGRES_NUL_IN_JSON = "22P05"
-_POSTGRES_TRANSIENT = ("08", "40", "53", "55", "57", "58")
+_POSTGRES_TRANSIENT = ("08", "25P03", "40", "53", "55", "57", "58")
 _SQLITE_UNAVAILABLE = (
     "attempt to write a readonly database",
     "database disk image is malformed",
@@ -79,11 +74,13 @@ def open_engine(settings: Settings) -> Engine:
     make_private_folder(settings.data_dir)
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
-    return _open_server(url)
+    return _open_server(url, settings)
 
 
 @contextmanager
-def writing(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
+def writing(
+    engine: Engine, *, durable: bool = True, timeout_s: float | None = None
+) -> Iterator[Connection]:
     """Give a connection in a writing transaction, committed at the end of the block.
 
     On SQLite it begins with ``BEGIN IMMEDIATE``: one that reads first and writes later could
@@ -96,30 +93,44 @@ def writing(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
     durable
         Whether a commit must survive a loss of power. False saves SQLite an fsync; the commit
         still survives the death of the process.
+    timeout_s
+        What each statement may take on PostgreSQL, infinity for no limit; None for
+        ``database_statement_timeout_s``.
 
     Raises
     ------
     StorageUnavailable
-        The database does not answer, or another writer held it for over ten seconds.
+        The database does not answer in time, or another writer held it for over ten seconds.
     StorageFull
         No space is left.
     """
     with translated_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(mlserve_writing=True, mlserve_durable=durable)
         with connection.begin():
+            if timeout_s is not None:
+                allow_statements(connection, timeout_s)
             yield connection
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine, *, timeout_s: float | None = None) -> Iterator[Connection]:
     """Give a connection in a transaction that only reads, and on SQLite sees one state.
+
+    Parameters
+    ----------
+    engine
+        From :func:`open_engine`.
+    timeout_s
+        As of :func:`writing`.
 
     Raises
     ------
     StorageUnavailable
-        The database does not answer.
+        The database does not answer in time.
     """
     with translated_errors(engine), engine.connect() as connection, connection.begin():
+        if timeout_s is not None:
+            allow_statements(connection, timeout_s)
         yield connection
 
 
@@ -144,6 +155,14 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+
+
+def allow_statements(connection: Connection, timeout_s: float) -> None:
+    """Let each statement of the current transaction take so long on PostgreSQL, or for ever."""
+    if connection.dialect.name == "postgresql":
+        from mlserve_jupyter.storage.postgres import set_statement_timeout
+
+        set_statement_timeout(connection, timeout_s)
 
 
 def check_space(engine: Engine) -> None:
@@ -184,127 +203,30 @@ def _read_url(text: str) -> URL:
 
 
 def _open_sqlite(url: URL) -> Engine:
-    path = Path(str(url.database)).absolute()
-    if not path.parent.exists():
-        make_private_folder(path.parent)
-    _make_private_file(path)
-    engine = sa.create_engine(
-        url.set(database=str(path)),
-        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S},
-        pool_timeout=BUSY_TIMEOUT_S,
-        json_serializer=_as_it_is,
-        json_deserializer=_as_it_is,
-    )
-    opened = _OpenedFile(path)
-    event.listen(engine, "do_connect", opened.check)
-    event.listen(engine, "begin", opened.check)
-    event.listen(engine, "connect", _set_up_sqlite_connection)
-    event.listen(engine, "begin", _begin_sqlite)
+    engine = open_sqlite(url, BUSY_TIMEOUT_S)
     try:
         with translated_errors(engine):
-            _turn_wal_on(engine)
+            turn_wal_on(engine, BUSY_TIMEOUT_S)
     except BaseException:
         engine.dispose()
         raise
     return engine
 
 
-def _open_server(url: URL) -> Engine:
-    connect_args = {"connect_timeout": 5} if url.get_backend_name() == "postgresql" else {}
-    try:
-        return sa.create_engine(
-            url,
-            connect_args=connect_args,
-            pool_pre_ping=True,
-            pool_timeout=BUSY_TIMEOUT_S,
-            json_serializer=_as_it_is,
-            json_deserializer=_as_it_is,
-        )
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
+def _open_server(url: URL, settings: Settings) -> Engine:
+    if url.drivername not in ("postgresql", "postgresql+psycopg2"):
         raise SettingsInvalid(
-            f"The driver of database_url {shown_url(url)!r} is not installed: {error}. For "
-            "PostgreSQL, pip install psycopg2-binary.",
-        ) from error
-
-
-def _make_private_file(path: Path) -> None:
-    """Create the database file with mode 0600; SQLite gives ``-wal`` and ``-shm`` the same."""
+            f"The database {shown_url(url)!r} is of no kind that is known here: use SQLite, or "
+            "PostgreSQL as postgresql+psycopg2://user@host/name.",
+        )
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        for suffix in ("", "-wal", "-shm"):
-            file = Path(f"{path}{suffix}")
-            if file.exists() and file.stat().st_mode & 0o777 != 0o600:
-                file.chmod(0o600)
-    except OSError as error:
-        raise StorageUnavailable(
-            f"The database {path} cannot be opened ({error.strerror}): let this user read and "
-            "write it, or set data_dir to another folder.",
+        from mlserve_jupyter.storage.postgres import open_postgres
+    except ModuleNotFoundError as error:
+        raise SettingsInvalid(
+            f"The driver of the database {shown_url(url)!r} is not installed: "
+            "pip install 'mlserve_jupyter[postgres]'.",
         ) from error
-
-
-class _OpenedFile:
-    """Refuses to work on a file that was deleted or replaced after it was opened.
-
-    SQLite itself goes on writing to the deleted file, and each new connection would begin an
-    empty one; what is written to either is lost.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._identity = self._identify()
-
-    def check(self, *of_the_event: object) -> None:
-        if self._identify() != self._identity:
-            raise StorageUnavailable(
-                f"The database {self._path} was deleted or replaced while this server ran, so "
-                "nothing is written to it: put it back as it was, or restart the server.",
-            )
-
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-
-def _set_up_sqlite_connection(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("mlserve_writing"):
-        level = "FULL" if options.get("mlserve_durable", True) else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
-        connection.exec_driver_sql("BEGIN")
-
-
-def _turn_wal_on(engine: Engine) -> None:
-    """Switch the file to write-ahead logging, which it then keeps.
-
-    The switch needs the file for itself, and SQLite does not wait for it in all cases, so two
-    processes that open a new file at once have to take turns here.
-    """
-    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        raw = engine.raw_connection()
-        try:
-            raw.cursor().execute("PRAGMA journal_mode=WAL").close()
-            return
-        except sqlite3.DatabaseError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline_s:
-                raise DBAPIError("PRAGMA journal_mode=WAL", None, error) from error
-            time.sleep(0.02)
-        finally:
-            raw.close()
-
-
-def _as_it_is(text: str) -> str:
-    """Leave JSON to the rooms above, which know its types: columns carry it as text."""
-    return text
+    return open_postgres(url, settings)
 
 
 def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,13 +13,22 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from mlserve_jupyter.errors import SchemaUnknown
 from mlserve_jupyter.storage import monitoring_tables  # noqa: F401  adds its tables
-from mlserve_jupyter.storage.engine import reading, shown_url, translated_errors
+from mlserve_jupyter.storage.engine import (
+    allow_statements,
+    reading,
+    shown_url,
+    translated_errors,
+)
+from mlserve_jupyter.storage.lock_retries import wait_briefly, with_lock_retries
 from mlserve_jupyter.storage.tables import metadata
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+_LOCK_FOR_S = 120.0
+"""How long an upgrade tries to get its locks from those who use the tables."""
 
 # Any constant will do: it keeps the processes that upgrade one PostgreSQL database apart.
 _ADVISORY_LOCK = 0x6D6C7365727665
@@ -71,18 +81,27 @@ def _migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with translated_errors(engine), _exclusive(engine) as connection:
-        _refuse_unknown(connection, engine, config)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        if engine.dialect.name == "sqlite":
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-            if broken:
-                raise SchemaUnknown(
-                    f"The database {shown_url(engine.url)} has rows that refer to missing ones "
-                    f"({broken[0][0]} to {broken[0][2]}), so it was not upgraded. Restore a "
-                    "backup, or set database_url to another database.",
-                )
+
+    def upgrade() -> None:
+        with translated_errors(engine), _exclusive(engine) as connection:
+            _refuse_unknown(connection, engine, config)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            _check_references(connection, engine)
+
+    with_lock_retries(upgrade, _LOCK_FOR_S)
+
+
+def _check_references(connection: Connection, engine: Engine) -> None:
+    """Refuse a migration after which an SQLite file has rows that refer to nothing."""
+    if engine.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if broken:
+            raise SchemaUnknown(
+                f"The database {shown_url(engine.url)} has rows that refer to missing ones "
+                f"({broken[0][0]} to {broken[0][2]}), so it was not upgraded. Restore a "
+                "backup, or set database_url to another database.",
+            )
 
 
 @contextmanager
@@ -99,7 +118,10 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
             connection = connection.execution_options(mlserve_writing=True)
             with connection.begin():
                 if not sqlite:
+                    allow_statements(connection, inf)
+                    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                    wait_briefly(connection)
                 yield connection
         finally:
             if sqlite:

@@ -229,9 +229,11 @@ registry_state = sa.Table(
 predictions = sa.Table(
     "predictions",
     metadata,
-    sa.Column("id", uuid_text, primary_key=True),
-    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False),
-    sa.Column("version_id", uuid_text, sa.ForeignKey("model_versions.id"), nullable=False),
+    # Partitioned by month on PostgreSQL, see ``partitions``. Without foreign keys, which would take
+    # as long as all the rest of a row: the writer asks once a batch whether its versions are there.
+    sa.Column("id", uuid_text, nullable=False),
+    sa.Column("model_id", uuid_text, nullable=False),
+    sa.Column("version_id", uuid_text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("request_id", sa.String(64), nullable=False),
     sa.Column("principal", sa.String(128), nullable=False),
@@ -250,10 +252,24 @@ predictions = sa.Table(
     # Which process logged it, and as its how-manieth call.
     sa.Column("process_id", uuid_text, nullable=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
+    # The calls of a time, whatever their model; a partitioned table's key must begin with the time.
+    sa.PrimaryKeyConstraint("created_at", "id"),
 )
-# Pages of a model's and of a version's log, newest first; also the foreign keys' indexes.
+# Pages of a model's and of a version's log, newest first.
 sa.Index(None, predictions.c.model_id, predictions.c.created_at, predictions.c.id)
 sa.Index(None, predictions.c.version_id, predictions.c.created_at, predictions.c.id)
+# The few calls of a model that failed.
+sa.Index(
+    "ix_predictions_failed",
+    predictions.c.model_id,
+    predictions.c.created_at,
+    predictions.c.id,
+    sqlite_where=predictions.c.status != "ok",
+    postgresql_where=predictions.c.status != "ok",
+)
+# The call that a label is of.
+sa.Index(None, predictions.c.model_id, predictions.c.request_id)
+# PostgreSQL has one more, which searches inputs: ``migrations.versions.0004_partitions``.
 
 prediction_counts = sa.Table(
     "prediction_counts",
