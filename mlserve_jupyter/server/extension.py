@@ -26,6 +26,7 @@ from mlserve_jupyter.server.owner import default_owner, kernel_role, owner_name,
 from mlserve_jupyter.server.policy import Policy
 from mlserve_jupyter.server.routes import handlers_for, predict_handler
 from mlserve_jupyter.server.settings_traits import SettingsTraits
+from mlserve_jupyter.server.turns import KernelsInUse, Turns
 from mlserve_jupyter.serving.measurement import Measurements
 from mlserve_jupyter.settings import Settings
 
@@ -144,6 +145,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
                 predict_handler(handlers),
                 allows_host=requests.allows_host,
                 note=requests.note,
+                take=Turns(KernelsInUse(_server(self).kernel_manager)).take,
             ).install()
 
     async def _measure_all(self) -> Measurements:

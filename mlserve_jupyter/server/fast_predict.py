@@ -48,6 +48,10 @@ MAX_BYTES = 64 * 1024
 _MAX_LENGTH_DIGITS = len(str(MAX_BYTES))
 
 
+def _at_once(step: Callable[[], None]) -> None:
+    step()
+
+
 class FastPredict(Router):
     """Finds the requests that can go the short way.
 
@@ -61,6 +65,8 @@ class FastPredict(Router):
         Whether a request is meant for this server, by the host's own rules.
     note
         Takes note of what was answered, as the host does for all requests.
+    take
+        Takes a step of a call now, or soon where others wait for the event loop.
     """
 
     def __init__(
@@ -70,12 +76,14 @@ class FastPredict(Router):
         *,
         allows_host: Callable[[HTTPServerRequest], bool],
         note: Callable[[FastCall], None],
+        take: Callable[[Callable[[], None]], None] = _at_once,
     ) -> None:
         policy = policy_of(handler.post)
         assert policy is not None
         self.application = application
         self.handler = handler
         self.note = note
+        self.take = take
         self.platform = cast(Platform, application.settings["mlserve_platform"])
         self._policy = policy
         self._allows_host = allows_host
@@ -251,7 +259,10 @@ class FastCall(ABC):
         self.call = call
 
     def _done(self, task: asyncio.Future[bytes]) -> None:
-        if task.cancelled():
+        self._door.take(lambda: self._settle(task))
+
+    def _settle(self, task: asyncio.Future[bytes]) -> None:
+        if task.cancelled() or self.is_caller_gone:
             self._door.note(self)
         elif (error := task.exception()) is not None:
             self._fail(error)
@@ -302,9 +313,15 @@ class StreamedCall(FastCall, HTTPMessageDelegate):
     def finish(self) -> None:
         """Answer: the request is here in whole."""
         self._timer.cancel()
+        self._connection.set_close_callback(self.give_up)
+        self._door.take(self._begin)
+
+    def _begin(self) -> None:
+        if self.is_caller_gone:
+            self._door.note(self)
+            return
         model = self._door.model_of(self._request.path)
-        if not self.begin(model, self._body, self._request.headers.get("Content-Type", "")):
-            self._connection.set_close_callback(self.give_up)
+        self.begin(model, self._body, self._request.headers.get("Content-Type", ""))
 
     def on_connection_close(self) -> None:
         """Forget a request that was cut off before its end."""
