@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from pyarrow import parquet
+from tornado.httputil import HTTPHeaders
 
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.client.connection import Connection
+from mlserve_jupyter.client.http import Client
+from mlserve_jupyter.errors import RequestFailed
 from mlserve_jupyter.server.predictions import accepted_format
+from mlserve_jupyter.server.resource import request_id_of
 from mlserve_jupyter.storage.engine import open_engine, reading
 from mlserve_jupyter.storage.tables import models
 from tests import toys
@@ -155,6 +161,33 @@ def test_the_log_is_sent_as_a_file_by_format_or_accept(server: LiveServer) -> No
 )
 def test_accept_chooses_the_form(accept: str, format: str) -> None:
     assert accepted_format(accept) == format
+
+
+def test_ids_of_new_requests_grow_with_the_time_and_are_all_different() -> None:
+    first = request_id_of(HTTPHeaders())
+    time.sleep(0.005)
+    later = [request_id_of(HTTPHeaders()) for _ in range(1000)]
+    assert len(set(later)) == 1000
+    assert all(first[:12] < each[:12] and len(each) == 32 for each in later)
+
+
+def test_a_client_reads_pages_and_writes_files(
+    server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlserve_jupyter.client.log._PAGE_CALLS", 2)
+    client = Client(Connection(server.url, server.key))
+    page = client.predictions("logged", limit=5, since="1h")
+    assert (len(page.items), page.next_cursor) == (5, None)
+    page = client.predictions("logged", limit=3, status="ok")
+    assert len(page.items) == 3
+    assert page.next_cursor is not None
+    file = client.export_predictions("logged", tmp_path / "calls.csv", format="csv", since="1h")
+    assert file.read_text().count("\n") == 6
+    with pytest.raises(RequestFailed, match="no-such"):
+        client.export_predictions("no-such", file)
+    assert file.read_text().count("\n") == 6, "what was there before stays"
+    assert [each.name for each in tmp_path.iterdir()] == ["calls.csv"]
+    client.close()
 
 
 @pytest.mark.slow
