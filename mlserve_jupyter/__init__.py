@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.archive import archive
     from mlserve_jupyter.magics.compare import compare
     from mlserve_jupyter.magics.deploy import deploy
+    from mlserve_jupyter.magics.drift import drift
     from mlserve_jupyter.magics.keys import keys
+    from mlserve_jupyter.magics.label import label
     from mlserve_jupyter.magics.list import list  # noqa: A004
     from mlserve_jupyter.magics.logging import logging
     from mlserve_jupyter.magics.login import login
     from mlserve_jupyter.magics.logs import logs
     from mlserve_jupyter.magics.predict import predict
+    from mlserve_jupyter.magics.quality import quality
     from mlserve_jupyter.magics.share import share
     from mlserve_jupyter.magics.show import show
     from mlserve_jupyter.magics.snippet import snippet
@@ -40,12 +43,15 @@ __all__ = [
     "compare",
     "connect",
     "deploy",
+    "drift",
     "keys",
+    "label",
     "list",
     "logging",
     "login",
     "logs",
     "predict",
+    "quality",
     "share",
     "show",
     "snippet",
@@ -59,12 +65,15 @@ _MODULES = {
     "compare": "magics.compare",
     "connect": "client.http",
     "deploy": "magics.deploy",
+    "drift": "magics.drift",
     "keys": "magics.keys",
+    "label": "magics.label",
     "list": "magics.list",
     "logging": "magics.logging",
     "login": "magics.login",
     "logs": "magics.logs",
     "predict": "magics.predict",
+    "quality": "magics.quality",
     "share": "magics.share",
     "show": "magics.show",
     "snippet": "magics.snippet",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.accounts.sessions import Sessions
     from mlserve_jupyter.accounts.sign_in import SignIn
     from mlserve_jupyter.analytics.alerts import Alerts
+    from mlserve_jupyter.analytics.live_histograms import LiveHistograms
     from mlserve_jupyter.analytics.maintenance import Maintenance, PeriodicJob
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.analytics.reports import Reports
@@ -76,6 +77,7 @@ class Services:
     registry: Registry
     catalog: LiveCatalog
     log: PredictionLog
+    live_histograms: LiveHistograms
     reports: Reports
     workers: WorkerPool
     copies: LocalCopies
@@ -159,6 +161,7 @@ class Services:
         if self.redis_counters is not None:
             await self.redis_counters.aclose()
         await asyncio.to_thread(self.log.close)
+        await asyncio.to_thread(self.live_histograms.close)
         await asyncio.to_thread(self.sign_in.close)
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.store.close)
@@ -229,6 +232,7 @@ async def open_services(
         registry=storage.registry,
         catalog=storage.catalog,
         log=storage.log,
+        live_histograms=storage.live_histograms,
         reports=Reports(storage.engine),
         workers=workers,
         copies=copies,
@@ -279,6 +283,7 @@ class _Storage:
     registry: Registry
     catalog: LiveCatalog
     log: PredictionLog
+    live_histograms: LiveHistograms
 
 
 def _open_storage(settings: Settings) -> _Storage:
@@ -287,6 +292,7 @@ def _open_storage(settings: Settings) -> _Storage:
     from mlserve_jupyter.accounts.sessions import Sessions
     from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
     from mlserve_jupyter.accounts.tokens import AccessTokens
+    from mlserve_jupyter.analytics.live_histograms import LiveHistograms
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
     from mlserve_jupyter.analytics.rollups import count_calls
     from mlserve_jupyter.registry.registry import Registry
@@ -302,7 +308,9 @@ def _open_storage(settings: Settings) -> _Storage:
     registry = Registry(engine, store)
     registry.sweep()
     catalog = LiveCatalog(registry, settings.catalog_poll_s)
-    log = PredictionLog(engine, settings, settings.data_dir / "log", [count_calls])
+    live_histograms = LiveHistograms(engine)
+    observers = (count_calls, live_histograms.observe)
+    log = PredictionLog(engine, settings, settings.data_dir / "log", observers)
     return _Storage(
         engine=engine,
         sessions=Sessions(engine, secret),
@@ -311,12 +319,14 @@ def _open_storage(settings: Settings) -> _Storage:
         registry=registry,
         catalog=catalog,
         log=log,
+        live_histograms=live_histograms,
     )
 
 
 def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     """Return what one process of all on this database does from time to time."""
     from mlserve_jupyter.accounts.expired import FORGET_EVERY_S, forget_expired
+    from mlserve_jupyter.analytics.drift import FOLD_EVERY_S, fold_old_days
     from mlserve_jupyter.analytics import rollups
     from mlserve_jupyter.analytics.maintenance import PeriodicJob
     from mlserve_jupyter.archiving import CHECK_S, Archiver
@@ -327,6 +337,7 @@ def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
         PeriodicJob("expiry", rollups.EXPIRE_EVERY_S, functools.partial(rollups.expire, engine)),
         PeriodicJob("retention", CHECK_S, Archiver(settings, engine).run),
         PeriodicJob("expired", FORGET_EVERY_S, lambda may_go_on: forget_expired(engine)),
+        PeriodicJob("histograms", FOLD_EVERY_S, functools.partial(fold_old_days, engine)),
     ]
     if storage.store.is_shared:
         jobs.append(PeriodicJob("artifacts", ARTIFACTS_SWEPT_EVERY_S, storage.registry.sweep_sent))

@@ -71,6 +71,34 @@ def count_labelled(connection: Connection, model_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def read_labels(
+    connection: Connection, model_id: str, since: datetime, limit: int
+) -> Iterator[dict[str, str]]:
+    """Give the labels of a model that were kept since then, as JSON by request id.
+
+    In pieces, those that were kept last first, and at most ``limit``.
+    """
+    at = (labels.c.created_at, labels.c.request_id)
+    query = (
+        sa.select(*at, labels.c.labels)
+        .where(labels.c.model_id == model_id, labels.c.created_at >= since)
+        .order_by(*(column.desc() for column in at))
+    )
+    before: Any = None
+    while limit > 0:
+        page = query if before is None else query.where(sa.tuple_(*at) < sa.tuple_(*before))
+        rows = connection.execute(page.limit(min(limit, _CHUNK_ROWS))).all()
+        if not rows:
+            return
+        yield {row.request_id: row.labels for row in rows}
+        limit -= len(rows)
+        last = rows[-1]
+        before = (
+            sa.literal(last.created_at, labels.c.created_at.type),
+            sa.literal(last.request_id, labels.c.request_id.type),
+        )
+
+
 def _insert(connection: Connection) -> Any:
     """Return the ``insert`` that knows ON CONFLICT; the dialects' classes differ, hence ``Any``."""
     return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert

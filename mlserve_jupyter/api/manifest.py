@@ -8,6 +8,7 @@ import msgspec
 
 from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.names import Name
+from mlserve_jupyter.api.profile import Profile
 from mlserve_jupyter.api.signature import Signature
 
 Format = Literal["joblib", "cloudpickle", "skops"]
@@ -106,6 +107,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Free text of the person who deploys.
     logging
         What the prediction log keeps of the model's calls from now on; None leaves it as it is.
+    baseline
+        How the values of the sample are distributed; None for a sample that is too small to say.
     """
 
     name: Name
@@ -123,6 +126,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     note: str = ""
     description: str = ""
     logging: LogPolicy | None = None
+    baseline: Profile | None = None
 
 
 def encode_json(value: Any) -> bytes:

@@ -6,9 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
+from urllib.parse import quote
 
+from mlserve_jupyter.api.drift import Drift
 from mlserve_jupyter.api.labels import DescribeLabels, Label, LabelCalls, LabelledCall
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.api.quality import Quality
+from mlserve_jupyter.client.moments import Moment, moment
 
 CALLS_AT_ONCE = 2000
 
@@ -16,7 +20,10 @@ _Wire = TypeVar("_Wire")
 
 
 class QualityCalls(ABC):
-    """The methods; each raises as those of ``Client`` do."""
+    """The methods; each raises as those of ``Client`` do, and ``InvalidUsage`` for what is no time.
+
+    ``since`` and ``until`` are as in ``AnalyticsCalls``.
+    """
 
     @abstractmethod
     def _send(self, verb: str, path: str, type_: type[_Wire], **options: Any) -> _Wire: ...
@@ -45,3 +52,46 @@ class QualityCalls(ABC):
             )
             n_calls, n_rows, name = n_calls + kept.n_calls, n_rows + kept.n_rows, kept.model
         return DescribeLabels(model=name, n_calls=n_calls, n_rows=n_rows)
+
+    def drift(
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> Drift:
+        """Hold what a version is asked and answers against the sample of its deploy.
+
+        Parameters
+        ----------
+        version
+            None for the one that answers by default.
+        since, until
+            Without them, the last seven days.
+        """
+        params: dict[str, str | int] = {} if version is None else {"version": version}
+        params |= _range(since, until)
+        return self._send("GET", f"{_path(model)}/drift", Drift, params=params)
+
+    def quality(
+        self, model: str, *, since: Moment | None = None, until: Moment | None = None
+    ) -> Quality:
+        """Score the calls of a model that have labels, by version, method and day.
+
+        Parameters
+        ----------
+        since, until
+            Of the calls; without them, the last thirty days.
+        """
+        params = _range(since, until)
+        return self._send("GET", f"{_path(model)}/quality", Quality, params=params)
+
+
+def _path(model: str) -> str:
+    return f"api/v1/analytics/models/{quote(model, safe='~')}"
+
+
+def _range(since: Moment | None, until: Moment | None) -> dict[str, str]:
+    times = {"since": since, "until": until}
+    return {name: moment(at).isoformat() for name, at in times.items() if at is not None}

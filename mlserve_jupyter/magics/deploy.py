@@ -289,6 +289,7 @@ def _deploy(
                 environment=environment_of([*packed.modules, *prepared.modules]),
                 provenance=provenance_of(obj, source=prepared.source, by_value=packed.by_value),
                 sample=prepared.sample if verify else None,
+                baseline=prepared.baseline,
                 runtime=runtime,
                 extra_columns=extra_columns,
                 note=note,

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from mlserve_jupyter.api.manifest import Sample
+from mlserve_jupyter.api.profile import Profile
 from mlserve_jupyter.api.signature import OutputSpec, Signature
 from mlserve_jupyter.errors import MLServeError, NotServable, SampleUnusable
+from mlserve_jupyter.magics.baseline import baseline_of
 from mlserve_jupyter.magics.calling import call_on_copy, in_short
 from mlserve_jupyter.magics.sampling import (
     FoundSample,
@@ -47,6 +49,8 @@ class Prepared:
         Top-level modules that input and answers need, beside the model's own.
     notes
         What the owner should know.
+    baseline
+        How the values of the sample are distributed; None where it is too small to say.
     """
 
     method: str
@@ -56,6 +60,7 @@ class Prepared:
     source: str
     modules: list[str]
     notes: list[str]
+    baseline: Profile | None
 
 
 def prepare(
@@ -119,6 +124,7 @@ def prepare(
         source=found.source,
         modules=_modules(signature),
         notes=[*found.warnings, *answers.notes],
+        baseline=baseline_of(obj, method, found.data, inputs),
     )
 
 

@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
         "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
-        "stats", "compare",
+        "stats", "compare", "drift", "label", "quality",
         "alerts", "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip

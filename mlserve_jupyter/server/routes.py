@@ -26,6 +26,7 @@ from mlserve_jupyter.server.auth import (
     RegisterResource,
     SessionResource,
 )
+from mlserve_jupyter.server.drift import DriftResource, QualityResource
 from mlserve_jupyter.server.environments import EnvironmentsResource
 from mlserve_jupyter.server.health import LiveResource, ReadyResource
 from mlserve_jupyter.server.invitations import InvitationResource, InvitationsResource
@@ -64,6 +65,8 @@ ROUTES: tuple[tuple[str, type[Resource]], ...] = (
     (r"mlserve/api/v1/analytics/models/([^/]+)/timeseries", TimeSeriesResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/compare", CompareResource),
     (r"mlserve/api/v1/analytics/models/([^/]+)/predictions", PredictionsResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/drift", DriftResource),
+    (r"mlserve/api/v1/analytics/models/([^/]+)/quality", QualityResource),
     (r"mlserve/api/v1/predictions/([^/]+)/label", CallLabelResource),
     (r"mlserve/api/v1/labels", LabelsResource),
     (r"mlserve/api/v1/alerts", AlertsResource),

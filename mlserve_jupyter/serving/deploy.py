@@ -18,6 +18,7 @@ import msgspec
 from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.log_policy import check_columns
 from mlserve_jupyter.api.manifest import Manifest
+from mlserve_jupyter.api.profile import check_profile
 from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.errors import (
     ArtifactRejected,
@@ -292,6 +293,8 @@ def check_manifest(manifest: Manifest) -> None:
         raise InvalidRequest(f"The signature cannot be used: {error}.") from None
     if manifest.logging is not None:
         check_columns(manifest.logging, [(manifest.signature.inputs, manifest.extra_columns)])
+    if manifest.baseline is not None:
+        check_profile(manifest.baseline)
     check_interpreter(manifest.environment.interpreter)
 
 

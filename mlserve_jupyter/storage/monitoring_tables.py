@@ -95,9 +95,10 @@ baselines = sa.Table(
 live_histograms = sa.Table(
     "live_histograms",
     metadata,
-    # The same of what a version was asked within an hour.
+    # The same of what a version was asked within an hour; within a day, where it is long ago.
     sa.Column("version_id", uuid_text, sa.ForeignKey("model_versions.id"), primary_key=True),
     sa.Column("at", UtcDateTime, primary_key=True),
+    sa.Column("hours", sa.Integer, nullable=False),
     sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), nullable=False, index=True),
     sa.Column("n_rows", sa.BigInteger, nullable=False),
     sa.Column("histograms", json_text, nullable=False),
@@ -112,6 +113,7 @@ labels = sa.Table(
     sa.Column("labels", json_text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
+sa.Index(None, labels.c.model_id, labels.c.created_at, labels.c.request_id)
 
 archives = sa.Table(
     "archives",

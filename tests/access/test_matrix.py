@@ -65,6 +65,8 @@ EXAMPLES: dict[str, Example] = {
     "GET api/v1/analytics/models/{model}/predictions": at(
         "api/v1/analytics/models/{iris}/predictions"
     ),
+    "GET api/v1/analytics/models/{model}/drift": at("api/v1/analytics/models/{iris}/drift"),
+    "GET api/v1/analytics/models/{model}/quality": at("api/v1/analytics/models/{iris}/quality"),
     "POST api/v1/predictions/{request_id}/label": at(
         "api/v1/predictions/r1/label", json={"model": "user~iris", "labels": [0]}
     ),

@@ -106,6 +106,7 @@ def upgrade() -> None:
         "live_histograms",
         sa.Column("version_id", sa.Uuid(), nullable=False),
         sa.Column("at", _utc, nullable=False),
+        sa.Column("hours", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.Uuid(), nullable=False),
         sa.Column("n_rows", sa.BigInteger(), nullable=False),
         sa.Column("histograms", _json, nullable=False),
@@ -122,6 +123,11 @@ def upgrade() -> None:
         sa.Column("created_at", _utc, nullable=False),
         sa.PrimaryKeyConstraint("model_id", "request_id", name="pk_labels"),
         _of_model("labels"),
+    )
+    op.create_index(
+        "ix_labels_model_id_created_at_request_id",
+        "labels",
+        ["model_id", "created_at", "request_id"],
     )
     op.create_table(
         "archives",
@@ -166,9 +172,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_alerts"),
         _of_model("alerts"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_alerts_user_id_users"),
-        sa.CheckConstraint(
-            "state IN ('pending', 'firing', 'ended')", name=op.f("ck_alerts_state")
-        ),
+        sa.CheckConstraint("state IN ('pending', 'firing', 'ended')", name=op.f("ck_alerts_state")),
     )
     op.create_index("ix_alerts_model_id", "alerts", ["model_id"])
     op.create_index("ix_alerts_user_id", "alerts", ["user_id"])
