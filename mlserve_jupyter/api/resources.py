@@ -258,7 +258,7 @@ class DescribePrediction(msgspec.Struct, frozen=True, kw_only=True):
     outputs: msgspec.Raw
     truncated: bool
     error: str | None = None
-    labels: msgspec.Raw = msgspec.Raw(b"null")
+    labels: msgspec.Raw
 
 
 class ListPredictions(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ def call(number: int = 0, **others: object) -> DescribePrediction:
             principal="ada (key)", created_at=NOON, status="ok", cached=True, n_rows=1,
             queue_ms=0.0, load_ms=0.0, predict_ms=0.5, total_ms=1.5,
             inputs=msgspec.Raw(b'{"instances":\n [[1.50, "\xc3\xa9"]]}'),
-            outputs=msgspec.Raw(b"[1]"), truncated=False,
+            outputs=msgspec.Raw(b"[1]"), truncated=False, labels=msgspec.Raw(b"null"),
         ),
         **others,
     )  # fmt: skip
