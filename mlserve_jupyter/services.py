@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.workers import WorkerPool
     from mlserve_jupyter.settings import Settings
     from mlserve_jupyter.storage.blobs import ArtifactStore
+    from mlserve_jupyter.storage.replica import ReportReads
     from mlserve_jupyter.storage.users import User
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ class Services:
     alerts: Alerts
     maintenance: Maintenance
     host_maintenance: Maintenance
+    _reads: ReportReads
     _writers: ThreadPoolExecutor
     _users: dict[Principal, User] = field(default_factory=dict)
 
@@ -165,6 +167,7 @@ class Services:
         await asyncio.to_thread(self.sign_in.close)
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(self._reads.close)
         await asyncio.to_thread(self.engine.dispose)
 
 
@@ -233,7 +236,7 @@ async def open_services(
         catalog=storage.catalog,
         log=storage.log,
         live_histograms=storage.live_histograms,
-        reports=Reports(storage.engine),
+        reports=Reports(storage.engine, storage.reads),
         workers=workers,
         copies=copies,
         results=results,
@@ -262,6 +265,7 @@ async def open_services(
         host_maintenance=Maintenance(
             storage.engine, alerts.host_jobs(), name=f"host {socket.gethostname()}"
         ),
+        _reads=storage.reads,
         _writers=writers,
     )
     services.maintenance.start()
@@ -277,6 +281,7 @@ async def open_services(
 @dataclass(frozen=True)
 class _Storage:
     engine: Engine
+    reads: ReportReads
     sessions: Sessions
     credential_store: CredentialStore
     store: ArtifactStore
@@ -299,6 +304,7 @@ def _open_storage(settings: Settings) -> _Storage:
     from mlserve_jupyter.serving.live_catalog import LiveCatalog
     from mlserve_jupyter.storage.blobs import open_artifacts
     from mlserve_jupyter.storage.engine import open_engine
+    from mlserve_jupyter.storage.replica import ReportReads
     from mlserve_jupyter.storage.schema import prepare_schema
 
     secret = read_or_make_token_secret(settings.data_dir)
@@ -313,6 +319,7 @@ def _open_storage(settings: Settings) -> _Storage:
     log = PredictionLog(engine, settings, settings.data_dir / "log", observers)
     return _Storage(
         engine=engine,
+        reads=ReportReads(engine, settings),
         sessions=Sessions(engine, secret),
         credential_store=CredentialStore(engine, AccessTokens(secret)),
         store=store,
@@ -326,15 +333,17 @@ def _open_storage(settings: Settings) -> _Storage:
 def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     """Return what one process of all on this database does from time to time."""
     from mlserve_jupyter.accounts.expired import FORGET_EVERY_S, forget_expired
-    from mlserve_jupyter.analytics.drift import FOLD_EVERY_S, fold_old_days
     from mlserve_jupyter.analytics import rollups
+    from mlserve_jupyter.analytics.drift import FOLD_EVERY_S, fold_old_days
     from mlserve_jupyter.analytics.maintenance import PeriodicJob
     from mlserve_jupyter.archiving import CHECK_S, Archiver
+    from mlserve_jupyter.storage.partitions import MAKE_EVERY_S, keep_partitions
 
     engine = storage.engine
     jobs = [
         PeriodicJob("rollups", rollups.FOLD_EVERY_S, functools.partial(rollups.fold, engine)),
         PeriodicJob("expiry", rollups.EXPIRE_EVERY_S, functools.partial(rollups.expire, engine)),
+        PeriodicJob("partitions", MAKE_EVERY_S, lambda may_go_on: keep_partitions(engine)),
         PeriodicJob("retention", CHECK_S, Archiver(settings, engine).run),
         PeriodicJob("expired", FORGET_EVERY_S, lambda may_go_on: forget_expired(engine)),
         PeriodicJob("histograms", FOLD_EVERY_S, functools.partial(fold_old_days, engine)),

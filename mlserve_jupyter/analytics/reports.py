@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ from mlserve_jupyter.api.analytics import (
 )
 from mlserve_jupyter.api.resources import Status
 from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.replica import ReportReads
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -110,10 +112,12 @@ class Reports:
     ----------
     engine
         Of a database whose schema is prepared; nothing is written.
+    reads
+        Where the reports come from instead, if there is a replica for them.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, reads: ReportReads | None = None) -> None:
+        self._reading = partial(reading, engine) if reads is None else reads.reading
 
     def summary(
         self, models: Sequence[ReportedModel], when: When, *, of_all: bool = False
@@ -128,7 +132,7 @@ class Reports:
         span = when.span(time.time())
         selection = Selection(span, None if of_all else tuple(model.id for model in models))
         by_id = {model.id: model for model in models}
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             tallies = {
                 id: tally
                 for (id,), tally in read_tallies(connection, selection, ("model_id",)).items()
@@ -156,7 +160,7 @@ class Reports:
         """Sum up the calls of a model: all, and by version, method and caller."""
         span = when.span(time.time())
         selection = Selection(span, (model.id,))
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             tallies = read_tallies(connection, selection, ("version_id", "method"))
             callers = read_callers(connection, selection)
             slowest = read_slowest(connection, selection)
@@ -223,7 +227,7 @@ class Reports:
         """Put two versions of a model side by side."""
         span, step_s = when.steps(time.time())
         selection = Selection(span, (model.id,))
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             tallies = read_tallies(connection, selection, ("version_id", "start_s"))
         total = sum_of(tallies.values())
         compared = [
@@ -246,7 +250,7 @@ class Reports:
         )
 
     def _series(self, selection: Selection, step_s: int) -> TimeSeries:
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             tallies = read_tallies(connection, selection, ("start_s",))
         total = sum_of(tallies.values())
         by_start = {start_s: tally for (start_s,), tally in tallies.items()}

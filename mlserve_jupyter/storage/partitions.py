@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 MONTHS_AHEAD = 3
 """Partitions are made for the current month and so many more."""
 
+MAKE_EVERY_S = 3600.0
+"""How often it is looked whether there are any to make."""
+
 DEFAULT_PARTITION = "predictions_default"
 
 _LOCK_FOR_S = 60.0
@@ -66,6 +69,12 @@ def read_partitions(connection: Connection) -> list[Partition]:
         Partition(name, begins_at.astimezone(timezone.utc), ends_at.astimezone(timezone.utc))
         for name, begins_at, ends_at in connection.execute(sa.text(_READ))
     ]
+
+
+def keep_partitions(engine: Engine) -> None:
+    """Make the partitions that are missing, as :func:`make_partitions`; done now and then."""
+    for partition in make_partitions(engine):
+        log.info("Predictions have a partition %s.", partition.name)
 
 
 def make_partitions(engine: Engine, now: datetime | None = None) -> Sequence[Partition]:
