@@ -16,11 +16,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy.engine import Engine
-
 from benchmarks.report import Options, Report, Requirement
+from mlserve_jupyter.analytics.live_histograms import LiveHistograms
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
+from mlserve_jupyter.analytics.rollups import count_calls
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
 from tests.registry.deploys import Deploys
@@ -75,20 +75,18 @@ def postgres() -> Iterator[Callable[[], str]]:
 
 @contextmanager
 def log_on(folder: Path, url: str) -> Iterator[tuple[PredictionLog, ServedVersion]]:
-    """Open a log, and a version to log calls of."""
+    """Open a log as the platform does, with all that is told of its batches, and a version."""
     settings = Settings(data_dir=folder / "data", database_url=url, log_buffer_rows=BUFFER_ROWS)
     with opened(settings) as engine:
         version = Deploys(engine, settings.artifacts_dir)()
-        log = open_log(engine, settings)
+        histograms = LiveHistograms(engine)
+        observers = (count_calls, histograms.observe)
+        log = PredictionLog(engine, settings, settings.data_dir / "log", observers)
         try:
             yield log, version
         finally:
             log.close()
-
-
-def open_log(engine: Engine, settings: Settings) -> PredictionLog:
-    """Open a log as the platform does, with all that is told of its batches."""
-    return PredictionLog(engine, settings, settings.data_dir / "log")
+            histograms.close()
 
 
 def rows_per_s(log: PredictionLog, version: ServedVersion, n_rows: int) -> float:
