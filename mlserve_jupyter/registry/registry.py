@@ -324,11 +324,14 @@ class Registry:
                 .where(model_versions.c.model_id == model_id)
                 .values(status="archived", updated_at=datetime.now(timezone.utc))
             )
-        some = sa.select(predictions.c.id).where(predictions.c.model_id == model_id)
+        place = sa.tuple_(predictions.c.created_at, predictions.c.id)
+        some = sa.select(predictions.c.created_at, predictions.c.id).where(
+            predictions.c.model_id == model_id
+        )
         while True:
             with writing(self._engine) as connection:
                 deleted = connection.execute(
-                    predictions.delete().where(predictions.c.id.in_(some.limit(_DELETE_ROWS)))
+                    predictions.delete().where(place.in_(some.limit(_DELETE_ROWS)))
                 )
             if deleted.rowcount < _DELETE_ROWS:
                 break
@@ -351,6 +354,7 @@ class Registry:
             )
             for table in (
                 alerts,
+                alert_limits,
                 labels,
                 live_histograms,
                 baselines,
@@ -359,7 +363,6 @@ class Registry:
                 prediction_stats,
                 predictions,
                 prediction_counts,
-                alert_limits,
                 model_versions,
                 model_shares,
             ):
@@ -436,9 +439,6 @@ def _existing_version(
         raise VersionNotFound(
             f"The model {model_id} has no version {version} any more.", version=version
         )
-
-
-def _shown(served: ServedVersion) -> str:
     return served
 
 
@@ -455,6 +455,9 @@ def _known(connection: Connection) -> tuple[set[VersionKey], set[str]]:
     )
     keys = {VersionKey(row.owner_id, row.name, row.version, row.id) for row in rows}
     return keys, set(connection.scalars(sa.select(users.c.id)))
+
+
+def _shown(served: ServedVersion) -> str:
     return f"version {served.owner}~{served.model} {served.version}"
 
 
