@@ -25,6 +25,7 @@ HELD_TO = {
     "cold": "the first request to a forest of 100 MB",
     "overload": "ten times as many requests as can be answered",
     "bodies": "1,000 rows of 30 columns as JSON and as Arrow",
+    "analytics": "reports over 90 days and 10 million predictions, on SQLite and on PostgreSQL",
     "log": "calls a second into the prediction log, on SQLite and on PostgreSQL",
 }
 OTHERS = {

@@ -19,6 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import ceil, log
+from operator import mul
 
 from mlserve_jupyter.api.analytics import RELATIVE_ERROR, LatencyHistogram, Percentiles
 
@@ -39,7 +40,6 @@ _VALUES_MS = (*(2 * bound / (_GROWTH + 1) for bound in BOUNDS_MS), BOUNDS_MS[-1]
 
 _MOST_COUNTED = 2**32 - 1
 _LANE_BITS = 32
-_SHARES = (0.5, 0.95, 0.99)
 
 
 def encode_times(times_ms: Iterable[float]) -> bytes | None:
@@ -126,9 +126,9 @@ class LatencySum:
         values_ms = _VALUES_MS[first : first + len(counts)]
         # The nearest rank: the first value with at least this share of all at or below it.
         p50_ms, p95_ms, p99_ms = (
-            values_ms[bisect_left(ends, _rank(share, n))] for share in _SHARES
+            values_ms[bisect_left(ends, -(-percent * n // 100))] for percent in (50, 95, 99)
         )
-        mean_ms = sum(map(float.__mul__, values_ms, map(float, counts))) / n
+        mean_ms = sum(map(mul, values_ms, counts)) / n
         return Percentiles(n=n, mean_ms=mean_ms, p50_ms=p50_ms, p95_ms=p95_ms, p99_ms=p99_ms)
 
     def histogram(self, max_bars: int = 40) -> LatencyHistogram:
@@ -167,20 +167,15 @@ class LatencySum:
 def _split(lanes: int) -> tuple[int, Sequence[int]]:
     if not lanes:
         return 0, ()
-    first = ((lanes & -lanes).bit_length() - 1) // _LANE_BITS
-    lanes >>= _LANE_BITS * first
-    n_lanes = -(-lanes.bit_length() // _LANE_BITS)
-    # In this machine's order, as arrays are.
-    counts = array("I", lanes.to_bytes(4 * n_lanes, sys.byteorder))
-    return first, counts if sys.byteorder == "little" else counts[::-1]
+    raw = lanes.to_bytes(4 * -(-lanes.bit_length() // _LANE_BITS), "little")
+    first = (len(raw) - len(raw.lstrip(b"\0"))) // 4
+    counts = array("I", raw[4 * first :])
+    if sys.byteorder == "big":
+        counts.byteswap()
+    return first, counts
 
 
 def _encode(first: int, lanes: array[int]) -> bytes:
     if sys.byteorder == "big":
         lanes.byteswap()
     return first.to_bytes(2, "little") + lanes.tobytes()
-
-
-def _rank(share: float, n: int) -> int:
-    # Integers: 0.95 * n may come out a little over the whole number that it is.
-    return -(-round(share * 100) * n // 100)

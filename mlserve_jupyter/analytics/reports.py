@@ -272,7 +272,9 @@ def _points(by_start: Mapping[int, Tally], span: Span, step_s: int) -> Iterator[
     """Return a point for each step, also where nothing was called."""
     by_step: dict[int, Tally] = {}
     for start_s, tally in by_start.items():
-        by_step.setdefault(start_s // step_s, Tally()).merge(tally)
+        step = start_s // step_s
+        known = by_step.get(step)
+        by_step[step] = tally if known is None else sum_of((known, tally))
     nothing = Tally()
     for step in _steps(span, step_s):
         yield Point(at=_time(step * step_s), **by_step.get(step, nothing).fields())

@@ -15,7 +15,12 @@ from sqlalchemy.engine import Connection
 
 from mlserve_jupyter.analytics.rollup_steps import Span
 from mlserve_jupyter.analytics.tally import FIGURES, N_SLOWEST, SlowCall, Tally, slow_calls
-from mlserve_jupyter.storage.monitoring_tables import caller_stats, prediction_stats, stat_deltas
+from mlserve_jupyter.storage.monitoring_tables import (
+    caller_stats,
+    model_stats,
+    prediction_stats,
+    stat_deltas,
+)
 
 N_CALLERS = 10
 
@@ -74,7 +79,7 @@ def read_tallies(
     dict
         By the values of these columns, which are strings and integers (hence ``Any``).
     """
-    table = prediction_stats if selection.principal is None else caller_stats
+    table = _narrowest(selection, keys)
     tallies: dict[tuple[Any, ...], Tally] = {}
     n_keys = len(keys)
     for row in connection.execute(_select(table, selection, (*keys, *FIGURES))):
@@ -115,6 +120,14 @@ def read_slowest(connection: Connection, selection: Selection) -> list[SlowRow]:
     )
     found = [SlowRow(row[0], row[1], call) for row in rows for call in slow_calls(row[2])]
     return sorted(found, key=lambda row: -row.call.total_ms)[:N_SLOWEST]
+
+
+def _narrowest(selection: Selection, keys: Sequence[str]) -> sa.Table:
+    """Return the table of which the fewest rows have to be read."""
+    if selection.principal is not None:
+        return caller_stats
+    is_of_models = selection.version_ids is None and selection.method is None
+    return model_stats if is_of_models and {*keys} <= {"model_id", "start_s"} else prediction_stats
 
 
 def _select(

@@ -15,8 +15,10 @@ MINUTE_S = 60
 QUARTER_S = 900
 HOUR_S = 3600
 DAY_S = 86400
+WEEK_S = 7 * DAY_S
 
 KEPT_S: dict[int, float] = {
+    WEEK_S: float("inf"),
     DAY_S: float("inf"),
     HOUR_S: 180 * DAY_S,
     QUARTER_S: 16 * DAY_S,
@@ -29,6 +31,9 @@ EXPIRY_SLACK_S = DAY_S
 
 MAX_POINTS = 2000
 """Steps of a time series."""
+
+_EDGES = ((2 * DAY_S, MINUTE_S), (32 * DAY_S, HOUR_S))
+"""Ranges up to the first begin and end with periods of the second; longer ones with days."""
 
 _CHOICES = ((2 * HOUR_S, MINUTE_S), (2 * DAY_S, QUARTER_S), (8 * DAY_S, HOUR_S))
 """Ranges up to the first have steps of the second, where nobody asks for others."""
@@ -67,7 +72,9 @@ class Span(NamedTuple):
 
 
 def cover(since_s: float, until_s: float, now_s: float) -> Span:
-    """Return the shortest range that has what is asked for and is made of periods that are kept.
+    """Return a range that has what is asked for and is made of few periods, all of them kept.
+
+    It is widened to whole minutes, quarters, hours or days: by little for its length.
 
     Raises
     ------
@@ -75,10 +82,12 @@ def cover(since_s: float, until_s: float, now_s: float) -> Span:
         It is empty.
     """
     _check(since_s, until_s)
-    since = _down(since_s, _finest_kept(since_s, now_s))
-    until = _up(until_s, _finest_kept(until_s, now_s))
-    # Nothing is called after now, so that the periods of today have no more than is asked for.
-    end = _up(until, DAY_S) if until >= now_s else until
+    edge_s = next((step_s for most, step_s in _EDGES if until_s - since_s <= most), DAY_S)
+    since = _down(since_s, max(edge_s, _finest_kept(since_s, now_s)))
+    until = end = _up(until_s, max(edge_s, _finest_kept(until_s, now_s)))
+    if until >= now_s or _up(until_s, MINUTE_S) >= now_s:
+        # Nothing is called after now, so that the periods of now have no more than is asked for.
+        until, end = _up(now_s, MINUTE_S), _up(now_s, WEEK_S)
     return Span(since, until, tuple(_pieces(since, end, tuple(KEPT_S))))
 
 

@@ -2,8 +2,8 @@
 
 The writer of the prediction log adds what each batch comes to as new rows of ``stat_deltas``, in
 the transaction of the batch: that waits for nobody. From time to time one process folds them into
-the periods of ``prediction_stats`` and ``caller_stats``. Whoever reads adds up both, so that it
-makes no difference when that is done.
+the periods of ``model_stats``, ``prediction_stats`` and ``caller_stats``. Whoever reads adds up
+both, so that it makes no difference when that is done.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from mlserve_jupyter.analytics.tally import (
 )
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.ids import new_ids
-from mlserve_jupyter.storage.monitoring_tables import caller_stats, prediction_stats, stat_deltas
+from mlserve_jupyter.storage.monitoring_tables import (
+    caller_stats,
+    model_stats,
+    prediction_stats,
+    stat_deltas,
+)
 from mlserve_jupyter.storage.tables import model_versions
 
 FOLD_EVERY_S = 15.0
@@ -114,7 +119,7 @@ def expire(
         The database does not answer, or has no space left.
     """
     now_s = time.time() if now_s is None else now_s
-    for table in (prediction_stats, caller_stats):
+    for table in (model_stats, prediction_stats, caller_stats):
         for step_s, kept_s in KEPT_S.items():
             if kept_s == float("inf"):
                 continue
@@ -136,13 +141,13 @@ def expire(
 
 
 class _Key(NamedTuple):
-    """What a period counts; ``principal`` is None where it counts those of all callers."""
+    """What a period counts; None where it counts those of all."""
 
     model_id: str
     step_s: int
     start_s: int
-    version_id: str
-    method: str
+    version_id: str | None
+    method: str | None
     principal: str | None
 
 
@@ -171,14 +176,19 @@ def _fold_some(connection: Connection) -> None:
         )
         minutes.setdefault(key, []).append(_part(delta))
     by_caller: dict[_Key, list[_Part]] = {}
-    of_all: dict[_Key, list[_Part]] = {}
+    by_method: dict[_Key, list[_Part]] = {}
+    by_model: dict[_Key, list[_Part]] = {}
     for key, parts in minutes.items():
         part = _sum(parts)
         for step_s in KEPT_S:
             period = key._replace(step_s=step_s, start_s=key.start_s // step_s * step_s)
             by_caller.setdefault(period, []).append(part)
-            of_all.setdefault(period._replace(principal=None), []).append(part)
-    _merge(connection, prediction_stats, of_all)
+            of_all = period._replace(principal=None)
+            by_method.setdefault(of_all, []).append(part)
+            of_all = of_all._replace(version_id=None, method=None)
+            by_model.setdefault(of_all, []).append(part)
+    _merge(connection, model_stats, by_model)
+    _merge(connection, prediction_stats, by_method)
     _merge(connection, caller_stats, by_caller)
     connection.execute(
         stat_deltas.delete().where(stat_deltas.c.id.in_([delta.id for delta in deltas]))
@@ -237,8 +247,8 @@ def _read_periods(
             )
         )
         for row in rows:
-            principal = getattr(row, "principal", None)
-            key = _Key(model_id, step_s, row.start_s, row.version_id, row.method, principal)
+            others = (getattr(row, name, None) for name in ("version_id", "method", "principal"))
+            key = _Key(model_id, step_s, row.start_s, *others)
             found[key] = [_part(row)]
     return found
 
@@ -260,4 +270,4 @@ def _sum(parts: Sequence[_Part]) -> _Part:
 
 
 def _order(key: _Key) -> tuple[Any, ...]:
-    return key._replace(principal=key.principal or "")
+    return tuple("" if value is None else value for value in key)

@@ -60,6 +60,7 @@ from mlserve_jupyter.storage.monitoring_tables import (
     caller_stats,
     labels,
     live_histograms,
+    model_stats,
     prediction_stats,
     stat_deltas,
 )
@@ -361,6 +362,7 @@ class Registry:
                 stat_deltas,
                 caller_stats,
                 prediction_stats,
+                model_stats,
                 predictions,
                 prediction_counts,
                 model_versions,

@@ -32,10 +32,22 @@ def _slowest() -> list[sa.Column[Any]]:
 
 
 # Periods are whole numbers of seconds since 1970, UTC, so that both databases can count with them.
+model_stats = sa.Table(
+    "model_stats",
+    metadata,
+    # The calls of a model within each period of ``step_s`` that begins at ``start_s``.
+    sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
+    sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
+    *_figures(),
+)
+# All models of a range, and what is old enough to go.
+sa.Index(None, model_stats.c.step_s, model_stats.c.start_s)
+
 prediction_stats = sa.Table(
     "prediction_stats",
     metadata,
-    # The calls of a version's method within each period of ``step_s`` that begins at ``start_s``.
+    # The same by version and method.
     sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
     sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -52,7 +64,7 @@ sa.Index(None, prediction_stats.c.step_s, prediction_stats.c.start_s)
 caller_stats = sa.Table(
     "caller_stats",
     metadata,
-    # The same by caller as well.
+    # The same by version, method and caller.
     sa.Column("model_id", uuid_text, sa.ForeignKey("models.id"), primary_key=True),
     sa.Column("step_s", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("principal", sa.String(128), primary_key=True),
@@ -63,14 +75,25 @@ caller_stats = sa.Table(
     sa.Column("method", sa.String(128), primary_key=True),
     *_figures(),
 )
-# All callers of a model in a range; all models of a range, and what is old enough to go.
-sa.Index(None, caller_stats.c.model_id, caller_stats.c.step_s, caller_stats.c.start_s)
+# What is old enough to go, and all callers of a range; with all that is said of callers, since the
+# rows themselves are wide.
 sa.Index(None, caller_stats.c.step_s, caller_stats.c.start_s)
+sa.Index(
+    "ix_caller_stats_callers",
+    caller_stats.c.model_id,
+    caller_stats.c.step_s,
+    caller_stats.c.start_s,
+    caller_stats.c.principal,
+    caller_stats.c.n_predictions,
+    caller_stats.c.n_errors,
+    caller_stats.c.n_cached,
+    caller_stats.c.n_rows,
+)
 
 stat_deltas = sa.Table(
     "stat_deltas",
     metadata,
-    # What each batch of the log adds to the two tables above, until it is folded into them. Without
+    # What each batch of the log adds to the tables above, until it is folded into them. Without
     # foreign keys: what is left of a version that was deleted is left out.
     sa.Column("id", uuid_text, primary_key=True),
     sa.Column("model_id", uuid_text, nullable=False),

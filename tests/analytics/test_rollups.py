@@ -26,7 +26,12 @@ from mlserve_jupyter.api.analytics import RELATIVE_ERROR, Figures, Percentiles
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import reading, writing
-from mlserve_jupyter.storage.monitoring_tables import caller_stats, prediction_stats, stat_deltas
+from mlserve_jupyter.storage.monitoring_tables import (
+    caller_stats,
+    model_stats,
+    prediction_stats,
+    stat_deltas,
+)
 from tests.analytics.calls import WAIT_S, call, opened_log
 from tests.registry.deploys import Deploys
 from tests.storage.databases import opened, processes
@@ -252,7 +257,7 @@ def test_periods_do_not_depend_on_when_they_are_folded(engine: Engine, deploy: D
     for start in range(0, len(twins), 20):
         write(engine, twins[start : start + 20], batch=7)
         fold(engine)
-    for table in (prediction_stats, caller_stats):
+    for table in (model_stats, prediction_stats, caller_stats):
         first, second = (_periods(engine, table, each.model_id) for each in served)
         assert first == second
         assert len(first) > 200
@@ -273,7 +278,7 @@ def test_a_call_counts_in_one_period_of_each_length(engine: Engine, deploy: Depl
     served = deploy()
     write(engine, some_calls([served], 100, 3))
     fold(engine)
-    for table in (prediction_stats, caller_stats):
+    for table in (model_stats, prediction_stats, caller_stats):
         with reading(engine) as connection:
             sums = connection.execute(
                 sa.select(table.c.step_s, sa.func.sum(table.c.n_predictions)).group_by(
@@ -381,7 +386,7 @@ def test_what_is_left_of_a_deleted_model_is_left_out(
     fold(engine)
     _archive_and_delete(deploy, gone)
     with reading(engine) as connection:
-        for table in (prediction_stats, caller_stats, stat_deltas):
+        for table in (model_stats, prediction_stats, caller_stats, stat_deltas):
             assert not connection.execute(
                 sa.select(table.c.model_id).where(table.c.model_id == gone.model_id)
             ).all()

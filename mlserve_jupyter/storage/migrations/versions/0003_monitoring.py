@@ -25,6 +25,7 @@ _NEW_TABLES = (
     "stat_deltas",
     "caller_stats",
     "prediction_stats",
+    "model_stats",
 )
 
 
@@ -32,6 +33,16 @@ def upgrade() -> None:
     """Bring the schema to this revision."""
     with op.batch_alter_table("models") as models:
         models.add_column(sa.Column("log_policy", _json))
+    op.create_table(
+        "model_stats",
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.Column("step_s", sa.Integer(), nullable=False),
+        sa.Column("start_s", sa.BigInteger(), nullable=False),
+        *_figures(),
+        sa.PrimaryKeyConstraint("model_id", "step_s", "start_s", name="pk_model_stats"),
+        _of_model("model_stats"),
+    )
+    op.create_index("ix_model_stats_step_s_start_s", "model_stats", ["step_s", "start_s"])
     op.create_table(
         "prediction_stats",
         sa.Column("model_id", sa.Uuid(), nullable=False),
@@ -73,9 +84,18 @@ def upgrade() -> None:
     op.create_index("ix_caller_stats_version_id", "caller_stats", ["version_id"])
     op.create_index("ix_caller_stats_step_s_start_s", "caller_stats", ["step_s", "start_s"])
     op.create_index(
-        "ix_caller_stats_model_id_step_s_start_s",
+        "ix_caller_stats_callers",
         "caller_stats",
-        ["model_id", "step_s", "start_s"],
+        [
+            "model_id",
+            "step_s",
+            "start_s",
+            "principal",
+            "n_predictions",
+            "n_errors",
+            "n_cached",
+            "n_rows",
+        ],
     )
     op.create_table(
         "stat_deltas",
@@ -235,7 +255,7 @@ def _slowest() -> list[sa.Column[Any]]:
 
 def _keep_histograms_in_their_rows() -> None:
     """Have a report read its rows and no more: what is moved out of a row costs a look-up each."""
-    for table in ("prediction_stats", "caller_stats", "stat_deltas"):
+    for table in ("model_stats", "prediction_stats", "caller_stats", "stat_deltas"):
         op.execute(f"ALTER TABLE {table} SET (toast_tuple_target = 8160)")
         for column in ("total_ms", "queue_ms", "load_ms", "predict_ms"):
             op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE MAIN")
