@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from math import inf
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from mlserve_jupyter.storage.tables import (
 GROUP_BYTES = 8 * MIB
 """About what the rows of a group take in memory."""
 
-_FIRST_ROWS = 100
+_FETCHED_ROWS = 100
 _MAX_ROWS = 10_000
 _ROW_BYTES = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -60,12 +61,9 @@ class Restored(NamedTuple):
 def read_groups(engine: Engine, begins_at: datetime, ends_at: datetime) -> Iterator[list[Row]]:
     """Give the rows of a span in the order of time, in groups of about ``GROUP_BYTES``."""
     at = predictions.c.created_at
-    n_rows = _FIRST_ROWS
     place = at >= begins_at
     while True:
-        page = _SELECT.where(place, at < ends_at).limit(n_rows)
-        with reading(engine) as connection:
-            found = connection.execute(page).all()
+        found = _read_group(engine, _SELECT.where(place, at < ends_at))
         if not found:
             return
         yield [_values(row) for row in found]
@@ -73,8 +71,6 @@ def read_groups(engine: Engine, begins_at: datetime, ends_at: datetime) -> Itera
         place = sa.tuple_(at, predictions.c.id) > sa.tuple_(
             sa.literal(last.created_at, at.type), sa.literal(last.id, predictions.c.id.type)
         )
-        row_bytes = sum(map(_size_bytes, found)) / len(found)
-        n_rows = max(1, min(_MAX_ROWS, round(GROUP_BYTES / row_bytes)))
 
 
 def delete_rows(connection: Connection, rows: Sequence[Row]) -> int:
@@ -149,6 +145,20 @@ def _are(rows: Sequence[Row]) -> sa.ColumnElement[bool]:
         & (predictions.c.created_at <= _moment(max(times)))
         & predictions.c.id.in_([row[_ID] for row in rows])
     )
+
+
+def _read_group(engine: Engine, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+    """Read rows until they are enough, since one may be a thousand times as large as another."""
+    rows: list[sa.Row[Any]] = []
+    n_bytes = 0
+    with reading(engine, timeout_s=inf) as connection:
+        streaming = connection.execution_options(stream_results=True, max_row_buffer=_FETCHED_ROWS)
+        result = streaming.execute(query.limit(_MAX_ROWS))
+        while n_bytes < GROUP_BYTES and (fetched := result.fetchmany(_FETCHED_ROWS)):
+            rows += fetched
+            n_bytes += sum(map(_size_bytes, fetched))
+        result.close()
+    return rows
 
 
 def _values(row: sa.Row[Any]) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -125,7 +126,7 @@ def read_status(
     StorageUnavailable
         It does not answer.
     """
-    with reading(engine) as connection:
+    with reading(engine, timeout_s=inf) as connection:
         size_bytes, unused_bytes = _size(connection)
         tables, sizes_are_estimated = _tables(connection, size_bytes - unused_bytes)
     if capacity_bytes is not None:
@@ -179,7 +180,7 @@ def days_until_full(
 
 def _with_growth(engine: Engine, settings: Settings, status: DatabaseStatus) -> DatabaseStatus:
     now = datetime.now(timezone.utc)
-    with reading(engine) as connection:
+    with reading(engine, timeout_s=inf) as connection:
         oldest_at = oldest_prediction(connection, BEGINNING)
         n_recent = _count_since(connection, now - GROWTH_SPAN)
     archives = _archives(engine)

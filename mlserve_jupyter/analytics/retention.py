@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.analytics.archive_file import ArchiveWriter, read_content, read_rows
 from mlserve_jupyter.analytics.archive_partitions import (
-    Partition,
     detach,
     detached_partitions,
     drop_detached,
-    read_partitions,
 )
 from mlserve_jupyter.analytics.archive_rows import (
     Restored,
@@ -55,10 +54,15 @@ from mlserve_jupyter.errors import ArtifactCorrupt, Unavailable
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.folders import disk_errors, make_private_folder, remove_tree
 from mlserve_jupyter.storage.ids import new_id
+from mlserve_jupyter.storage.lock_retries import with_lock_retries
 from mlserve_jupyter.storage.monitoring_tables import archives
 from mlserve_jupyter.storage.object_store import ObjectStore
+from mlserve_jupyter.storage.partitions import Partition, read_partitions
 
 log = logging.getLogger(__name__)
+
+LOCK_FOR_S = 60.0
+"""How long a partition's table is tried to be locked; then the next run tries it."""
 
 _MAX_PAUSE_S = 1.0
 
@@ -116,8 +120,7 @@ class Retention:
         """
         failures: list[ArtifactCorrupt] = []
         written: list[Archive] = []
-        for archive in read_archives(self._engine, ["writing"]):
-            self._forget(archive)
+        self._sweep()
         for partition in self._detached():
             with _kept(failures):
                 self._drop(partition)
@@ -133,8 +136,7 @@ class Retention:
                     "The %d predictions of %s are in %s.", archive.n_rows, archive.day, archive.key
                 )
         for partition in self._droppable(before):
-            with writing(self._engine) as connection:
-                detach(connection, partition)
+            self._detach(partition)
         for partition in self._detached():
             with _kept(failures):
                 self._drop(partition)
@@ -179,7 +181,7 @@ class Retention:
         since = BEGINNING
         while True:
             self._check()
-            with reading(self._engine) as connection:
+            with reading(self._engine, timeout_s=inf) as connection:
                 first = oldest_prediction(connection, since)
             if first is None or day_of(first) + DAY > before:
                 return
@@ -241,12 +243,15 @@ class Retention:
             connection.execute(archives.insert().values(**archive.__dict__))
         return archive
 
-    def _forget(self, archive: Archive) -> None:
-        """Clear away what a run that was cut off has written; its rows are all in the table."""
-        self._objects.delete(archive.key)
-        remove_tree(self._folder / archive.id)
-        with writing(self._engine) as connection:
-            connection.execute(archives.delete().where(archives.c.id == archive.id))
+    def _sweep(self) -> None:
+        """Clear away what runs that were cut off have left; the folder may serve others, too."""
+        for archive in read_archives(self._engine):
+            with disk_errors(self._folder):
+                remove_tree(self._folder / archive.id)
+            if archive.state == "writing":  # all of its rows are in the table
+                self._objects.delete(archive.key)
+                with writing(self._engine) as connection:
+                    connection.execute(archives.delete().where(archives.c.id == archive.id))
 
     def _removable(self) -> list[Archive]:
         """Return the archives whose rows are to be deleted one by one.
@@ -288,10 +293,13 @@ class Retention:
     def _droppable(self, before: datetime) -> list[Partition]:
         """Return the partitions of which each day with a row is verified."""
         verified = {archive.begins_at for archive in read_archives(self._engine, ["verified"])}
+        detached = [partition[1:] for partition in self._detached()]
         return [
             partition
             for partition in self._partitions()
-            if partition.ends_at <= before and self._days_of(partition) <= verified
+            if partition.ends_at <= before
+            and partition[1:] not in detached
+            and self._days_of(partition) <= verified
         ]
 
     def _days_of(self, partition: Partition) -> set[datetime]:
@@ -299,13 +307,21 @@ class Retention:
         since = partition.begins_at
         while since < partition.ends_at:
             self._check()
-            with reading(self._engine) as connection:
+            with reading(self._engine, timeout_s=inf) as connection:
                 first = oldest_prediction(connection, since)
             if first is None or first >= partition.ends_at:
                 break
             days.add(day_of(first))
             since = day_of(first) + DAY
         return days
+
+    def _detach(self, partition: Partition) -> None:
+        def attempt() -> None:
+            self._check()
+            with writing(self._engine) as connection:
+                detach(connection, partition)
+
+        with_lock_retries(attempt, LOCK_FOR_S)
 
     def _detached(self) -> list[Partition]:
         with reading(self._engine) as connection:
@@ -322,7 +338,7 @@ class Retention:
         with ExitStack() as stack:
             paths = [stack.enter_context(self._fetched(archive)) for archive in held]
             self._check()
-            with writing(self._engine) as connection:
+            with writing(self._engine, timeout_s=inf) as connection:
                 drop_detached(connection, partition, chain.from_iterable(map(read_rows, paths)))
                 for archive in held:
                     if archive.state == "verified":
