@@ -163,7 +163,7 @@ class Platform:
             services.maintenance,
             services.alerts,
             services.engine,
-            self.settings.data_dir,
+            self.settings,
         )
 
     def begin_drain(self) -> None:

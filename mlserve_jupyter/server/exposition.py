@@ -26,6 +26,7 @@ _GAUGES = (
     ("mlserve_log_buffered_bytes", "Their size.", "log_bytes"),
     ("mlserve_database_connections", "Open connections to the database.", "n_connections"),
     ("mlserve_database_connections_in_use", "Those at work.", "n_connections_in_use"),
+    ("mlserve_database_connections_max", "How many there may be.", "max_connections"),
     ("mlserve_disk_bytes", "Size of the disk with the data folder.", "disk_bytes"),
     ("mlserve_disk_free_bytes", "What of it is free.", "disk_free_bytes"),
     ("mlserve_resident_bytes", "Memory of server processes, without workers.", "resident_bytes"),

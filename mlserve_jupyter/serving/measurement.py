@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.serving.predict import Predictor
     from mlserve_jupyter.serving.result_cache import ResultCache
     from mlserve_jupyter.serving.workers import WorkerPool
+    from mlserve_jupyter.settings import Settings
 
 
 class MeasuredStage(msgspec.Struct):
@@ -57,8 +58,9 @@ class Measurement(msgspec.Struct, kw_only=True):
         Of models in workers, and of compiled graphs in the process itself.
     n_slow
         Calls that took longer than ``slow_request_s``.
-    n_connections, n_connections_in_use
-        To the database, and those of them that are at work.
+    n_connections, n_connections_in_use, max_connections
+        To the database, those of them that are at work, and how many there may be; 0 where a file
+        is the database.
     disk_bytes, disk_free_bytes
         Of the disk with the data folder; 0 where it cannot be asked.
     resident_bytes
@@ -82,6 +84,7 @@ class Measurement(msgspec.Struct, kw_only=True):
     n_slow: int = 0
     n_connections: int = 0
     n_connections_in_use: int = 0
+    max_connections: int = 0
     disk_bytes: int = 0
     disk_free_bytes: int = 0
     resident_bytes: int = 0
@@ -106,11 +109,11 @@ def measure(
     maintenance: Maintenance,
     alerts: Alerts,
     engine: Engine,
-    data_dir: Path,
+    settings: Settings,
 ) -> Measurement:
     """Read the counters of the rooms."""
     n_idle, n_in_use = _connections(engine)
-    disk_bytes, disk_free_bytes = _disk(data_dir)
+    disk_bytes, disk_free_bytes = _disk(settings.data_dir)
     slots = [slot for environment in workers.environments() for slot in environment.slots]
     return Measurement(
         requests=measure_requests(requests),
@@ -126,6 +129,9 @@ def measure(
         n_slow=predictor.n_slow,
         n_connections=n_idle + n_in_use,
         n_connections_in_use=n_in_use,
+        max_connections=0
+        if engine.dialect.name == "sqlite"
+        else settings.database_pool_size + settings.database_pool_overflow,
         disk_bytes=disk_bytes,
         disk_free_bytes=disk_free_bytes,
         resident_bytes=resident_bytes(),
