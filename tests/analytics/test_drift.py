@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy.engine import Engine
 
-from mlserve_jupyter.analytics.drift import compare
-from mlserve_jupyter.analytics.histogram_rows import Counted, Counts
+from mlserve_jupyter.analytics.drift import WatchedVersion, compare, fold_old_days, read_drift
+from mlserve_jupyter.analytics.histogram_rows import Counted, Counts, Period, add_counted
 from mlserve_jupyter.api.drift import ALPHA, FeatureDrift
-from mlserve_jupyter.api.profile import Counter, Profile
+from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.profile import Counter, FeatureProfile, Profile
 from mlserve_jupyter.artifacts.infer import infer_inputs
 from mlserve_jupyter.artifacts.profile import profile_inputs
+from mlserve_jupyter.errors import Conflict
+from mlserve_jupyter.storage.engine import reading, writing
+from tests.analytics.calls import NOON
+from tests.registry.deploys import Deploys
 
 Frame = Any  # a DataFrame
 Change = Callable[[Frame], Frame]
@@ -132,3 +140,56 @@ def test_columns_of_which_nothing_was_seen_are_not_judged() -> None:
     found, _ = compare(Profile(n_rows=1000, features=features), Counted())
     assert {each.level for each in found} == {"too_few"}
     assert {each.psi for each in found} == {0.0}
+
+
+def test_without_scipy_the_answer_says_what_to_install(
+    engine: Engine, deploy: Deploys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = deploy()
+    watched = WatchedVersion(served.id, served.model, served.version, ())
+    with reading(engine) as connection:
+        assert read_drift(connection, watched, NOON, NOON).level == "no_baseline"
+        monkeypatch.setitem(sys.modules, "scipy.special", None)
+        with pytest.raises(Conflict, match=r"mlserve_jupyter\[drift\]"):
+            read_drift(connection, watched, NOON, NOON)
+
+
+def test_columns_that_the_log_leaves_out_have_no_baseline(engine: Engine, deploy: Deploys) -> None:
+    features = [
+        FeatureProfile(name=name, kind="number", edges=[0.0], counts=[1, 1])
+        for name in ("size", "kind")
+    ]
+    profile = Profile(n_rows=2, features=features)
+    hidden = LogPolicy(without=["size"])
+    first = deploy(baseline=profile, logging=hidden)
+    second = deploy(baseline=profile)  # the policy stays with the model
+    for served in (first, second):
+        watched = WatchedVersion(served.id, served.model, served.version, ("size", "kind"))
+        with reading(engine) as connection:
+            found = read_drift(connection, watched, NOON, NOON)
+        assert [each.name for each in found.features] == ["kind"]
+        assert found.not_watched == ["size"]
+
+
+def test_a_range_counts_whole_hours_and_of_long_ago_whole_days(
+    engine: Engine, deploy: Deploys
+) -> None:
+    served = deploy(baseline=Profile(n_rows=30))
+    watched = WatchedVersion(served.id, served.model, served.version, ())
+    now = datetime.now(timezone.utc).replace(minute=10, second=0, microsecond=0)
+    long_ago = now.replace(hour=13) - timedelta(days=20)
+    for at in (now, long_ago):
+        hour = at.replace(minute=0)
+        with writing(engine) as connection:
+            add_counted(connection, Period(served.id, hour, served.model_id), Counted(7))
+    fold_old_days(engine, lambda: True)
+
+    def n_rows(since: datetime, until: datetime) -> int:
+        with reading(engine) as connection:
+            return read_drift(connection, watched, since, until).n_live_rows
+
+    minute = timedelta(minutes=1)
+    assert n_rows(now, now + minute) == 7
+    assert n_rows(now - timedelta(hours=1), now - 11 * minute) == 0
+    assert n_rows(long_ago, long_ago + minute) == 7
+    assert n_rows(long_ago - timedelta(days=2), long_ago - timedelta(days=1)) == 0
