@@ -49,6 +49,7 @@ class ParquetExport:
             self._sink,
             SCHEMA,
             compression="zstd",
+            use_dictionary=["model", "method", "principal", "status"],
             # Those of texts would only make the footer longer, which is kept until the end.
             write_statistics=["created_at", "version", "total_ms"],
         )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +210,39 @@ def test_a_file_that_breaks_off_is_no_whole_file(tmp_path: Path) -> None:
                 list(pieces)
 
 
-def fill(server: LiveServer, n_calls: int) -> None:
-    """Log calls of a quarter of a megabyte, as another process of the platform would."""
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_a_file_of_any_length_takes_little_memory(large_log: LiveServer, format: str) -> None:
+    url = f"{large_log.url}api/v1/analytics/models/large/predictions?format={format}"
+    headers = {"Authorization": f"token {large_log.token}"}
+    begun, most, n_bytes = 0, 0, 0
+    with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+        for piece in answer.iter_bytes(2**20):
+            n_bytes += len(piece)
+            if n_bytes < 25 * 2**20:
+                begun = resident_bytes(large_log)  # with all that the format needs at all
+            most = max(most, resident_bytes(large_log))
+    assert n_bytes > 75 * 2**20
+    assert most - begun < 30 * 2**20
+
+
+@pytest.fixture(scope="module")
+def large_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with a log of 160 MB of what can hardly be compressed."""
+    folder = tmp_path_factory.mktemp("large")
+    with start_server(folder) as server:
+        deploy(server, "large", folder)
+        fill(server, n_calls=1000, n_bytes=170_000)
+        yield server
+
+
+def resident_bytes(server: LiveServer) -> int:
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def fill(server: LiveServer, n_calls: int, n_bytes: int = 250_000) -> None:
+    """Log calls with inputs of so many bytes, as another process of the platform would."""
     engine = open_engine(server.settings)
     log = PredictionLog(engine, server.settings, server.settings.data_dir / "log")
     with reading(engine) as connection:
@@ -216,7 +250,7 @@ def fill(server: LiveServer, n_calls: int) -> None:
     deploys = Deploys(engine, server.settings.artifacts_dir)
     served = deploys.registry.snapshot().by_id(model_id).versions[1]
     for number in range(n_calls):
-        log.append(call(served, number, inputs=b'"%s"' % (b"x" * 250_000)))
+        log.append(call(served, number, inputs=b'"%s"' % secrets.token_hex(n_bytes // 2).encode()))
         if number % 20 == 0:
             assert log.flush(WAIT_S)
     log.close()
