@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+import fsspec.asyn
 from fsspec.callbacks import Callback
 
 from mlserve_jupyter.errors import MLServeError, StorageFull, StorageUnavailable
@@ -32,7 +33,7 @@ ATTEMPTS = 3
 
 FIRST_PAUSE_S = 0.1
 
-LEAST_BYTES_PER_S = 64 * 1024
+LEAST_BYTES_PER_S = 256 * 1024
 """A transfer that is slower than this, after the time-out, is given up."""
 
 T = TypeVar("T")
@@ -71,12 +72,13 @@ class RemoteObjects:
     def put(self, key: str, source: Path) -> str:
         """Store a file, see :meth:`ObjectStore.put`."""
         sha256 = sha256_of(source)
-        self._ask(key, lambda path: self._fs.put_file(str(source), path, callback=self._watch()))
+        size_bytes = source.stat().st_size
+        self._ask(key, lambda path: self._within(size_bytes, "put_file", str(source), path))
         return sha256
 
     def put_bytes(self, key: str, content: bytes) -> None:
         """Store ``content``, see :meth:`ObjectStore.put_bytes`."""
-        self._ask(key, lambda path: self._fs.pipe_file(path, content))
+        self._ask(key, lambda path: self._within(len(content), "pipe_file", path, content))
 
     def get(self, key: str, target: Path, sha256: str) -> None:
         """Download a file, see :meth:`ObjectStore.get`."""
@@ -117,6 +119,19 @@ class RemoteObjects:
                 return
 
         self._ask(key, remove)
+
+    def _within(self, size_bytes: int, method: str, *arguments: object) -> None:
+        """Send something; where the network swallows it, no time-out of the client's would end it.
+
+        A client of HTTP waits for leave to send a body, and for the network to take it, as long as
+        the connection is open. File systems that are not asynchronous have to end it themselves.
+        """
+        if not self._fs.async_impl:
+            getattr(self._fs, method)(*arguments)
+            return
+        timeout_s = 2 * self._timeout_s + size_bytes / LEAST_BYTES_PER_S
+        call = getattr(self._fs, f"_{method}")
+        fsspec.asyn.sync(self._fs.loop, call, *arguments, timeout=timeout_s)
 
     def close(self) -> None:
         """Let go of connections."""

@@ -94,11 +94,12 @@ class SharedArtifacts(ArtifactStore):
     def send(self, staged: StagedArtifact, key: VersionKey, metadata: bytes) -> None:
         """Bring a staged artifact to the store, see :meth:`ArtifactStore.send`."""
         staged.finish()
-        self._objects.put(_key(key, staged.path.name), staged.path)
+        # The smallest first: that the store is away is known soon, however large the rest is.
+        self._objects.put_bytes(_key(key, METADATA_NAME), metadata)
         graph = staged.folder / GRAPH_NAME
         if graph.exists():
             self._objects.put(_key(key, GRAPH_NAME), graph)
-        self._objects.put_bytes(_key(key, METADATA_NAME), metadata)
+        self._objects.put(_key(key, staged.path.name), staged.path)
 
     def send_files(self, key: VersionKey, contents: dict[str, bytes]) -> None:
         """Bring files of a version to the store, see :meth:`ArtifactStore.send_files`."""

@@ -24,7 +24,9 @@ class FaultyHttp:
     endpoint
         Where it listens.
     n_failures
-        So many requests from now on are answered with 500 instead of being forwarded.
+        So many requests from now on are answered with ``failure`` instead of being forwarded.
+    failure
+        A status and S3's code for it.
     delay_s
         How long each request waits.
     bytes_per_s
@@ -37,6 +39,7 @@ class FaultyHttp:
 
     def __init__(self, port: int) -> None:
         self.n_failures = 0
+        self.failure = 500, b"InternalError"
         self.delay_s = 0.0
         self.bytes_per_s = 0
         self.flip = False
@@ -54,8 +57,7 @@ class FaultyHttp:
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -76,7 +78,9 @@ class FaultyHttp:
             fails = self.n_failures > 0
             self.n_failures -= fails
         time.sleep(self.delay_s)
-        status, headers, content = 500, [], b"<Error><Code>InternalError</Code></Error>"
+        status, code = self.failure
+        headers: list[tuple[str, str]] = []
+        content = b"<Error><Code>" + code + b"</Code></Error>"
         if not fails:
             try:
                 onward = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -111,3 +115,10 @@ class FaultyHttp:
         for start in range(0, len(content), piece):
             request.wfile.write(content[start : start + piece])
             time.sleep(0.1)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *of_the_connection: object) -> None:
+        """Say nothing: connections are reset here on purpose."""

@@ -27,16 +27,26 @@ def faults(s3: S3Process) -> Iterator[FaultyHttp]:
 
 
 @contextmanager
-def store_at(endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteObjects]:
+def store_at(
+    endpoint: str, url: str, monkeypatch: pytest.MonkeyPatch, timeout_s: float = TIMEOUT_S
+) -> Iterator[RemoteObjects]:
     for name, value in environment(endpoint).items():
         monkeypatch.setenv(name, value)
-    store = RemoteObjects(url, TIMEOUT_S)
+    store = RemoteObjects(url, timeout_s)
     yield store
     store.close()
 
 
 @pytest.fixture
 def store(
+    s3: S3Process, faults: FaultyHttp, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RemoteObjects]:
+    with store_at(faults.endpoint, s3.new_bucket(), monkeypatch, PATIENCE_S) as store:
+        yield store
+
+
+@pytest.fixture
+def impatient_store(
     s3: S3Process, faults: FaultyHttp, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RemoteObjects]:
     with store_at(faults.endpoint, s3.new_bucket(), monkeypatch) as store:
@@ -90,26 +100,29 @@ def test_bytes_that_were_changed_on_the_way_are_refused(
 
 
 def test_a_store_that_takes_longer_than_the_timeout_is_an_error_soon_after(
-    store: RemoteObjects, faults: FaultyHttp, tmp_path: Path
+    impatient_store: RemoteObjects, faults: FaultyHttp, tmp_path: Path
 ) -> None:
-    sha256 = store.put("a/b", a_file(tmp_path))
+    sha256 = impatient_store.put("a/b", a_file(tmp_path))
     faults.delay_s = 20 * TIMEOUT_S
     started_s = time.monotonic()
     with pytest.raises(StorageUnavailable):
-        store.get("a/b", tmp_path / "back", sha256)
+        impatient_store.get("a/b", tmp_path / "back", sha256)
     assert time.monotonic() - started_s < 10 * TIMEOUT_S
 
 
 def test_an_answer_that_trickles_is_given_up_and_one_that_is_only_slow_is_not(
-    store: RemoteObjects, faults: FaultyHttp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    impatient_store: RemoteObjects,
+    faults: FaultyHttp,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sha256 = store.put("a/b", a_file(tmp_path, bytes(600_000)))
+    sha256 = impatient_store.put("a/b", a_file(tmp_path, bytes(600_000)))
     faults.bytes_per_s = 250_000
-    store.get("a/b", tmp_path / "back", sha256)
+    impatient_store.get("a/b", tmp_path / "back", sha256)
     faults.bytes_per_s = 20_000
     started_s = time.monotonic()
     with pytest.raises(StorageUnavailable):
-        store.get("a/b", tmp_path / "again", sha256)
+        impatient_store.get("a/b", tmp_path / "again", sha256)
     assert time.monotonic() - started_s < PATIENCE_S
 
 
@@ -126,18 +139,25 @@ def test_a_store_that_is_gone_or_black_holed_is_an_error_and_answers_again_once_
             started_s = time.monotonic()
             with pytest.raises(StorageUnavailable):
                 store.get("a/b", tmp_path / "back", sha256)
-            assert time.monotonic() - started_s < 10 * TIMEOUT_S
+            with pytest.raises(StorageUnavailable):
+                store.put_bytes("a/c", b"{}")
+            with pytest.raises(StorageUnavailable):
+                store.put("a/c", tmp_path / "a file")
+            with pytest.raises(StorageUnavailable):
+                store.list("a")
+            with pytest.raises(StorageUnavailable):
+                store.delete("a/d")
+            assert time.monotonic() - started_s < 30 * TIMEOUT_S
             network.heal()
             store.get("a/b", tmp_path / "back", sha256)
             (tmp_path / "back").unlink()
 
 
 def test_a_store_that_refuses_the_credentials_says_so_at_once(
-    store: RemoteObjects, monkeypatch: pytest.MonkeyPatch
+    store: RemoteObjects, faults: FaultyHttp
 ) -> None:
-    def refuse(*args: object, **options: object) -> None:
-        raise PermissionError("AccessDenied")
-
-    monkeypatch.setattr(store._fs, "pipe_file", refuse)
+    faults.failure = 403, b"AccessDenied"
+    faults.n_failures = 1000
     with pytest.raises(StorageUnavailable, match="give it credentials"):
         store.put_bytes("a/b", b"")
+    assert len(faults.requests) == 1
