@@ -10,7 +10,7 @@ _SUBJECTS: dict[Rule, str] = {
     "p95_ms": "The p95 of {title}",
     "error_rate": "The error rate of {title}",
     "drift": "The drift of {title}",
-    "disk_used": "The disk {title}",
+    "disk_used": "The used share of the disk {title}",
     "key_use": "The use of {title}",
 }
 
@@ -27,16 +27,14 @@ def sentence(
     """Say what an alert is about and how it stands."""
     since = f"{began_at:%Y-%m-%d %H:%M} UTC"
     subject = _SUBJECTS[rule].format(title=title)
+    now, allowed, highest = (shown(rule, each) for each in (value, limit, worst))
     if state == "ended":
         return (
-            f"{subject} is within its limit of {shown(rule, limit)} again: {shown(rule, value)}, "
-            f"and {shown(rule, worst)} at worst since {since}."
+            f"{subject} is {now}, within its limit of {allowed} again; {highest} at worst since "
+            f"{since}."
         )
-    verb = "is" if state == "firing" else "may be"
-    return (
-        f"{subject} {verb} over its limit: {shown(rule, value)}, and {shown(rule, limit)} are "
-        f"allowed, since {since}."
-    )
+    verb = "is" if state == "firing" else "was in one look"
+    return f"{subject} {verb} {now}, over its limit of {allowed}, since {since}."
 
 
 def shown(rule: Rule, value: float) -> str:

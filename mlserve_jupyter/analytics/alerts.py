@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 MESSAGES_A_LOOK = 20
 """More wait for the next look: a webhook that is slow must not hold it up for long."""
+
+DRIFT_EVERY = 10
+"""Looks at drift are one of so many, since they read more, and a shift is not of a minute."""
 
 KEEP_ENDED = timedelta(days=90)
 _LOOKS_TO_TIDY = 60
@@ -79,6 +83,10 @@ def open_alerts(engine: Engine, settings: Settings, key_prefix: str) -> Alerts:
         Watch(("p95_ms", "error_rate"), calls_look(engine)),
         Watch(("key_use",), keys_look(engine, key_prefix)),
     ]
+    if find_spec("scipy") is not None:
+        from mlserve_jupyter.analytics.drift_watch import drift_look
+
+        watches.append(Watch(("drift",), drift_look(engine), every=DRIFT_EVERY))
     disks = Watch(("disk_used",), disks_look(folders, server))
     if is_of_one_host:
         return Alerts(engine, settings, [*watches, disks], (), server)

@@ -31,9 +31,12 @@ from mlserve_jupyter.analytics.alert_watches import (
     keys_look,
 )
 from mlserve_jupyter.analytics.alerts import Alerts, Watch
+from mlserve_jupyter.analytics.drift_watch import drift_look
+from mlserve_jupyter.analytics.histogram_rows import Counted, Counts, Period, add_counted
 from mlserve_jupyter.analytics.rollups import count_calls
 from mlserve_jupyter.analytics.webhook import SIGNATURE, Webhook
 from mlserve_jupyter.api.alerts import AlertState, DescribeAlert
+from mlserve_jupyter.api.profile import FeatureProfile, Profile
 from mlserve_jupyter.api.resources import UpdateVersion
 from mlserve_jupyter.errors import SettingsInvalid, StorageUnavailable
 from mlserve_jupyter.registry.catalog import ServedVersion
@@ -179,7 +182,8 @@ def test_a_slow_model_fires_by_the_p95_of_its_calls(
     [alert] = found(engine)
     assert (alert.rule, alert.title) == ("p95_ms", "owner~slow")
     assert alert.value == pytest.approx(3000, rel=0.02)
-    assert alert.text.endswith(" ms, and 1000 ms are allowed, since 2026-05-01 12:00 UTC.")
+    assert alert.text.startswith("The p95 of owner~slow is ")
+    assert alert.text.endswith(" ms, over its limit of 1000 ms, since 2026-05-01 12:00 UTC.")
 
 
 def test_a_few_calls_say_nothing_until_there_are_enough_in_an_hour(
@@ -241,6 +245,29 @@ def test_a_deleted_model_takes_its_alerts_along(
     assert found(engine) == []
     look(alerts, clock, 2)
     assert found(engine) == []
+
+
+def test_a_column_that_has_moved_fires_and_one_that_has_not_does_not(
+    engine: Engine, settings: Settings, deploy: Deploys, clock: Clock
+) -> None:
+    sample = FeatureProfile(name="size", kind="number", edges=[0.0], counts=[500, 500])
+    profile = Profile(n_rows=1000, features=[sample])
+    counts = {"moved": [950, 50, 0], "still": [480, 520, 0], "rare": [5, 0, 0]}
+    for name, live in counts.items():
+        version = deploy(name, baseline=profile)
+        counted = Counted(sum(live), Counts(features={"size": live}))
+        hour = clock.at.replace(minute=0, second=0)
+        with writing(engine) as connection:
+            add_counted(connection, Period(version.id, hour, version.model_id), counted)
+    watch = Watch(("drift",), drift_look(engine))
+    look(alerts_on(engine, settings, clock, watch), clock, 2)
+    [alert] = found(engine)
+    assert (alert.rule, alert.title) == ("drift", "owner~moved")
+    assert alert.value > 1
+    assert "a PSI of 1." in alert.text
+    clock.go_on(days=2)
+    look(alerts_on(engine, settings, clock, watch), clock)
+    assert [alert.state for alert in found(engine)] == ["ended"]
 
 
 def test_an_unusual_use_of_a_key_fires_and_a_usual_one_does_not(
@@ -324,7 +351,7 @@ def test_a_message_is_signed_and_says_all_of_it(
     look(alerts_on(engine, told, clock), clock)
     [message] = receiver.messages
     assert message["server"] == "this-host"
-    assert message["text"].startswith("The disk d0 is over its limit: 90.0%")
+    assert message["text"].startswith("The used share of the disk d0 is 90.0%, over its limit of ")
     assert (message["state"], message["value"], message["limit"]) == ("firing", 0.9, 0.8)
     digest = hmac.new(b"s3cret", receiver.bodies[0], hashlib.sha256).hexdigest()
     [headers] = receiver.headers
