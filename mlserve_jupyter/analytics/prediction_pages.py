@@ -184,10 +184,11 @@ def _filtered(
         query = query.where(columns.created_at >= wanted.since)
     if wanted.until is not None:
         query = query.where(columns.created_at < wanted.until)
-    if wanted.status == FAILED:
-        query = query.where(columns.status != "ok")
-    elif wanted.status is not None:
+    if wanted.status is not None and wanted.status != FAILED:
         query = query.where(columns.status == wanted.status)
+    if wanted.status not in (None, "ok"):
+        # In the very words of the index of those that failed, also where one status is wanted.
+        query = query.where(columns.status != sa.literal_column("'ok'"))
     if wanted.method is not None:
         query = query.where(columns.method == wanted.method)
     if wanted.principal is not None:
