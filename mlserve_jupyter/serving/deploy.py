@@ -47,10 +47,10 @@ from mlserve_jupyter.storage.users import User
 
 log = logging.getLogger(__name__)
 
-MAX_COLUMNS = 16_384
 MAX_PUBLISHERS = 4
 """Deploys that are published at once; others wait."""
 
+MAX_COLUMNS = 16_384
 MAX_METHODS = 1000
 MAX_TEXT_CHARS = 10_000
 
@@ -195,8 +195,8 @@ class Deployer:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-
         self._publishers.shutdown(wait=False, cancel_futures=True)
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)

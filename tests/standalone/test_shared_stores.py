@@ -136,7 +136,7 @@ def test_versions_that_have_a_copy_answer_on_while_the_store_is_gone_and_others_
     began_s = time.monotonic()
     assert wait_for(lambda: predict(hosts.there, "unknown").status_code == 200, 30)
     assert time.monotonic() - began_s < 5
-    assert hosts.deploy("known", hosts.there).json()["version"] == 2
+    assert hosts.deploy("known", hosts.there).json()["version"]["version"] == 2
 
 
 def test_500s_for_a_moment_are_not_seen_and_500s_without_end_are_503(hosts: Hosts) -> None:
