@@ -51,14 +51,12 @@ def write_labels(
     ]
     try:
         with writing(engine) as connection:
-            for chunk in _chunks(rows):
-                insert = _insert(connection)(labels).values(chunk)
-                new = {name: insert.excluded[name] for name in ("labels", "created_at")}
-                connection.execute(
-                    insert.on_conflict_do_update(
-                        index_elements=["model_id", "request_id"], set_=new
-                    )
-                )
+            insert = _insert(connection)(labels)
+            new = {name: insert.excluded[name] for name in ("labels", "created_at")}
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["model_id", "request_id"], set_=new),
+                rows,
+            )
     except IntegrityError as error:
         raise ModelNotFound(
             "The model was deleted meanwhile, and its labels with it: list the models anew."
@@ -102,8 +100,3 @@ def read_labels(
 def _insert(connection: Connection) -> Any:
     """Return the ``insert`` that knows ON CONFLICT; the dialects' classes differ, hence ``Any``."""
     return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-
-
-def _chunks(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield rows[start : start + _CHUNK_ROWS]
