@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.alerts import alerts
     from mlserve_jupyter.magics.archive import archive
     from mlserve_jupyter.magics.compare import compare
+    from mlserve_jupyter.magics.dashboard import dashboard
     from mlserve_jupyter.magics.deploy import deploy
     from mlserve_jupyter.magics.drift import drift
     from mlserve_jupyter.magics.keys import keys
@@ -42,6 +43,7 @@ __all__ = [
     "archive",
     "compare",
     "connect",
+    "dashboard",
     "deploy",
     "drift",
     "keys",
@@ -64,6 +66,7 @@ _MODULES = {
     "archive": "magics.archive",
     "compare": "magics.compare",
     "connect": "client.http",
+    "dashboard": "magics.dashboard",
     "deploy": "magics.deploy",
     "drift": "magics.drift",
     "keys": "magics.keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlserve_jupyter.client.http import connect
@@ -23,13 +24,18 @@ USAGE = Usage(
             choices=("15min", "1h", "6h", "24h", "7d", "30d", "90d"),
             value="RANGE",
         ),
-        Argument("--every", "Seconds between two refreshes; 5 without it.", "integer", value="S"),
+        Argument(
+            "--every",
+            "Seconds between two refreshes: 5 of the notebook's own server, 15 of others.",
+            "integer",
+            value="S",
+        ),
         Argument("--static", "A picture that does not refresh.", kind="flag"),
         TARGET,
     ),
 )
 
-_MIN_EVERY_S = 1.0
+_OWN_EVERY_S, _OTHER_EVERY_S, _MIN_EVERY_S = 5.0, 15.0, 1.0
 
 
 def dashboard(
@@ -37,7 +43,7 @@ def dashboard(
     *,
     version: int | None = None,
     range: str = "1h",  # noqa: A002
-    every: float = 5.0,
+    every: float | None = None,
     static: bool | None = None,
     to: str | None = None,
 ) -> Dashboard:
@@ -52,7 +58,8 @@ def dashboard(
     range
         How far back: ``15min``, ``1h``, ``6h``, ``24h``, ``7d``, ``30d`` or ``90d``.
     every
-        Seconds between two refreshes.
+        Seconds between two refreshes; None for 5 of the notebook's own server and 15 of others,
+        which count the requests of each user.
     static
         Whether it is a picture that does not refresh; None makes it one where nobody looks at the
         notebook, as where a program runs it.
@@ -78,13 +85,15 @@ def dashboard(
     ranges = {words.replace(" ", ""): words for words in RANGES}
     if range.replace(" ", "") not in ranges:
         raise InvalidRequest(f"range is one of {', '.join(ranges)}, not {range!r}.")
+    if every is None:
+        every = _OWN_EVERY_S if connect(to).connection.path else _OTHER_EVERY_S
     if every < _MIN_EVERY_S:
         raise InvalidRequest(f"every must be {_MIN_EVERY_S:g} s or more, not {every:g}.")
     if version is not None and name is None:
         raise InvalidRequest("version goes with the name of a model: give that as well.")
     is_live = somebody_looks() if static is None else not static
     view = View(name, version, ranges[range.replace(" ", "")])
-    return Dashboard(connect(to), view, every_s=every, is_live=is_live)
+    return Dashboard(partial(connect, to), view, every_s=every, is_live=is_live)
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Dashboard:

@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
         "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
-        "stats", "compare", "drift", "label", "quality",
+        "stats", "compare", "dashboard", "drift", "label", "quality",
         "alerts", "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip
@@ -69,6 +69,7 @@ _MEANT = {
     **dict.fromkeys(("publish", "grant", "visibility"), "share NAME"),
     **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
     **dict.fromkeys(("metrics", "analytics", "usage"), "stats [NAME]"),
+    **dict.fromkeys(("monitor", "watch", "board"), "dashboard [NAME]"),
     **dict.fromkeys(("signin", "sign-in", "connect"), "login URL"),
     **dict.fromkeys(("logout", "signout", "sign-out"), "targets --forget NAME"),
 }

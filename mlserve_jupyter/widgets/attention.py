@@ -45,9 +45,8 @@ class Attention:
         self._main_loop_answered = threading.Event()
         self._main_loop_answered.set()
         self.pulse = ipywidgets.Play(
-            min=0, max=1_000_000, repeat=True, interval=int(PULSE_S * 1000), show_repeat=False
+            max=1_000_000, repeat=True, interval=int(PULSE_S * 1000), layout={"display": "none"}
         )
-        self.pulse.add_class("jp-mlserve-gone")
         root._view_count = 0  # not None: have views counted
         root.observe(self._counted, "_view_count")
         self.pulse.observe(self._heard, "value")
@@ -61,6 +60,11 @@ class Attention:
         if silent_s > PULSE_S:
             self._ask_main_loop()
         return silent_s < SILENCE_S
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether it was seen, and all its views are gone."""
+        return self._was_shown and not self._root._view_count
 
     def _counted(self, change: dict[str, Any]) -> None:
         self._heard(change)

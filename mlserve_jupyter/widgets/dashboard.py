@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from mlserve_jupyter.client.http import Client
@@ -17,13 +18,14 @@ from mlserve_jupyter.errors import MLServeError
 from mlserve_jupyter.widgets import markup, snapshot
 from mlserve_jupyter.widgets.attention import Attention
 from mlserve_jupyter.widgets.live import Board
-from mlserve_jupyter.widgets.page import Page, View, read_page
+from mlserve_jupyter.widgets.page import Page, PageReader, View
 from mlserve_jupyter.widgets.units import clock
 
-EVERY_S = 5.0
 PICTURE_EVERY_S = 60.0
 _LONGEST_WAIT_S = 60.0
 _DRAWING_S = 0.5
+
+_OPEN: set[Dashboard] = set()
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,8 @@ class Dashboard:
 
     Parameters
     ----------
-    client
-        The server's.
+    connect
+        Gives a client of the server.
     view
         What is shown first.
     every_s
@@ -54,13 +56,18 @@ class Dashboard:
     """
 
     def __init__(
-        self, client: Client, view: View, *, every_s: float = EVERY_S, is_live: bool = True
+        self,
+        connect: Callable[[], Client],
+        view: View,
+        *,
+        every_s: float = 5.0,
+        is_live: bool = True,
     ) -> None:
-        self._client = client
+        self._reader = PageReader(connect)
         self._view = view
         self._every_s = every_s
         self._is_live = is_live
-        self._page = read_page(client, view)
+        self._page = self._reader.read(view)
         self._board: Board | None = None
         self._attention: Attention | None = None
         self._pictures: list[Any] = []
@@ -105,6 +112,7 @@ class Dashboard:
                 return
             self._is_over.set()
             self._wakes.set()
+            _OPEN.discard(self)
             if self._board is not None:
                 self._board.close()
             self._update_pictures(beside_live=False)
@@ -138,6 +146,10 @@ class Dashboard:
 
     def _started(self) -> Board:
         if self._board is None:
+            # A cell that runs again leaves the dashboard behind that it showed before.
+            for other in [each for each in _OPEN if each._has_gone]:
+                other.close()
+            _OPEN.add(self)
             self._board = Board(
                 self._view,
                 chosen=self._choose,
@@ -147,9 +159,14 @@ class Dashboard:
             )
             self._attention = Attention(self._board.root, self.refresh)
             self._board.attach(self._attention.pulse)
+            self._board.show(self._page)
             self._show_state()
             threading.Thread(target=self._run, name="mlserve-dashboard", daemon=True).start()
         return self._board
+
+    @property
+    def _has_gone(self) -> bool:
+        return self._attention is not None and self._attention.has_gone
 
     def _choose(self, view: View) -> None:
         self._view = view
@@ -164,11 +181,11 @@ class Dashboard:
 
     def _run(self) -> None:
         """Refresh until it is closed."""
-        self._show(self._page)
         n_failures = 0
         pictured = self._page
+        self.refresh()
         while not self._is_over.is_set():
-            self._wakes.wait(min(self._every_s * 2**n_failures, _LONGEST_WAIT_S))
+            self._wakes.wait(min(self._every_s * 2 ** min(n_failures, 8), _LONGEST_WAIT_S))
             self._wakes.clear()
             if self._is_over.is_set() or not self._is_wanted():
                 continue
@@ -187,7 +204,8 @@ class Dashboard:
     def _refresh(self) -> bool:
         """Read the server and show what there is; False where that failed."""
         try:
-            self._page = read_page(self._client, self._view)
+            self._page = self._reader.read(self._view)
+            self._show(self._page)
         except MLServeError as error:
             self._show_trouble(error.message)
             return False
@@ -197,13 +215,13 @@ class Dashboard:
             log.exception("The dashboard could not be refreshed.")
             self._show_trouble(f"{type(error).__name__}: {error}")
             return False
-        self._show(self._page)
         return True
 
     def _show(self, page: Page) -> None:
         if self._board is not None and not self._is_over.is_set():
             self._board.show(page)
             self._show_state()
+            self._board.draw(page)
             self._is_over.wait(_DRAWING_S)
             self._board.turn()
 

@@ -16,6 +16,9 @@ from mlserve_jupyter.widgets.vega import vega_lite, vega_lite_bundle
 
 N_CHARTS = 3
 
+# A value of None would be shown as a choice that has not been made.
+_ALL_MODELS, _ALL_VERSIONS = ("All models", ""), ("All versions", 0)
+
 
 class Board:
     """The widgets of one dashboard.
@@ -50,14 +53,14 @@ class Board:
         self._chosen = chosen
         self._sets_choices = False
         self._heading, self._state = ipywidgets.HTML(), ipywidgets.HTML()
-        self._state.add_class("jp-mlserve-push")
-        self._model = ipywidgets.Dropdown(options=[("All models", None)], tooltip="Model")
-        self._version = ipywidgets.Dropdown(options=[("All versions", None)], tooltip="Version")
+        self._state.add_class("jp-mlserve-dash-push")
+        self._model = ipywidgets.Dropdown(options=[_ALL_MODELS], tooltip="Model")
+        self._version = ipywidgets.Dropdown(options=[_ALL_VERSIONS], tooltip="Version")
         self._range = ipywidgets.ToggleButtons(
             options=list(RANGES), value=view.range, tooltips=[f"The last {name}" for name in RANGES]
         )
         self._pause = _button("pause", "Pause")
-        self._pause.add_class("jp-mlserve-push")
+        self._pause.add_class("jp-mlserve-dash-push")
         self._pause.on_click(lambda _: paused())
         refresh, close = _button("refresh", "Refresh now"), _button("times", "Close the dashboard")
         refresh.on_click(lambda _: refreshed())
@@ -67,7 +70,7 @@ class Board:
         self._trouble, self._tiles, self._tables = (ipywidgets.HTML() for _ in range(3))
         self._charts = tuple(_Chart() for _ in range(N_CHARTS))
         cards = ipywidgets.Box([chart.card for chart in self._charts])
-        cards.add_class("jp-mlserve-charts")
+        cards.add_class("jp-mlserve-dash-charts")
         self.root = ipywidgets.VBox(
             [
                 ipywidgets.HTML(style()),
@@ -79,20 +82,23 @@ class Board:
                 self._tables,
             ]
         )
-        self.root.add_class("jp-mlserve-board")
-        self.root.add_class("jp-mlserve-live-board")
+        self.root.add_class("jp-mlserve-dash")
+        self.root.add_class("jp-mlserve-dash-alive")
 
     def attach(self, widget: Any) -> None:
         """Show one more widget with the others."""
         self.root.children = (*self.root.children, widget)
 
     def show(self, page: Page) -> None:
-        """Show a page; its charts are drawn behind those that are seen, see :meth:`turn`."""
+        """Show the figures of a page."""
         self._trouble.value = ""
         self._heading.value = markup.heading(page)
         self._tiles.value = markup.tiles(page)
         self._tables.value = markup.tables(page)
         self._offer(page)
+
+    def draw(self, page: Page) -> None:
+        """Draw the charts of a page behind those that are seen, see :meth:`turn`."""
         for chart, plot in zip(self._charts, plots_of(page), strict=True):
             chart.draw(plot)
 
@@ -124,15 +130,15 @@ class Board:
             return
         is_other_model = change["owner"] is self._model
         self._view = View(
-            self._model.value,
-            None if is_other_model else self._version.value,
+            self._model.value or None,
+            None if is_other_model else self._version.value or None,
             self._range.value,
         )
         self._chosen(self._view)
 
     def _offer(self, page: Page) -> None:
         """Offer the models and versions that there are now, without choosing another."""
-        if page.view != self._view and page.view.model != self._view.model:
+        if page.view.model != self._view.model:
             return  # it was read for what was chosen before
         names = [each.name for each in page.models]
         if self._view.model is not None and self._view.model not in names:
@@ -140,13 +146,10 @@ class Board:
         n_versions = 0 if page.model is None else page.model.n_versions
         self._sets_choices = True
         try:
-            _set_options(
-                self._model,
-                [("All models", None), *((name, name) for name in names)],
-                self._view.model,
-            )
-            versions = [(f"Version {n}", n) for n in range(n_versions, 0, -1)]
-            _set_options(self._version, [("All versions", None), *versions], self._view.version)
+            models = [_ALL_MODELS, *((name, name) for name in names)]
+            _set_options(self._model, models, self._view.model or "")
+            versions = [_ALL_VERSIONS, *((f"Version {n}", n) for n in range(n_versions, 0, -1))]
+            _set_options(self._version, versions, self._view.version or 0)
             self._version.layout.display = "none" if page.model is None else None
         finally:
             self._sets_choices = False
@@ -158,11 +161,11 @@ class _Chart:
     def __init__(self) -> None:
         self._heading = ipywidgets.HTML()
         self._front, self._back = ipywidgets.Output(), ipywidgets.Output()
-        self._back.add_class("jp-mlserve-behind")
+        self._back.add_class("jp-mlserve-dash-behind")
         stack = ipywidgets.Box([self._front, self._back])
-        stack.add_class("jp-mlserve-stack")
+        stack.add_class("jp-mlserve-dash-stack")
         self.card = ipywidgets.VBox([self._heading, stack])
-        self.card.add_class("jp-mlserve-card")
+        self.card.add_class("jp-mlserve-dash-card")
         self._plot: Plot | None = None
         self._is_drawn_behind = False
 
@@ -176,21 +179,21 @@ class _Chart:
 
     def turn(self) -> None:
         if self._is_drawn_behind:
-            self._back.remove_class("jp-mlserve-behind")
-            self._front.add_class("jp-mlserve-behind")
+            self._back.remove_class("jp-mlserve-dash-behind")
+            self._front.add_class("jp-mlserve-dash-behind")
             self._front, self._back = self._back, self._front
             self._is_drawn_behind = False
 
 
 def _bar(*widgets: Any) -> Any:
     bar = ipywidgets.Box(list(widgets))
-    bar.add_class("jp-mlserve-bar-of-controls")
+    bar.add_class("jp-mlserve-dash-controls")
     return bar
 
 
 def _button(icon: str, tooltip: str) -> Any:
     button = ipywidgets.Button(icon=icon, tooltip=tooltip)
-    button.add_class("jp-mlserve-icon")
+    button.add_class("jp-mlserve-dash-icon")
     return button
 
 

@@ -56,6 +56,13 @@ class Cell:
     title: str = ""
 
 
+def part(name: str, content: str, *more: str, tag: str = "div", **attributes: str) -> str:
+    """Put HTML into an element, whose looks go by its name and by ``more`` names."""
+    classes = " ".join(f"jp-mlserve-dash-{each}" for each in (name, *more))
+    given = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items())
+    return f'<{tag} class="{classes}"{given}>{content}</{tag}>'
+
+
 def heading(page: Page) -> str:
     """Say what the dashboard is about, and of whom."""
     if page.model is None:
@@ -123,15 +130,13 @@ def chart_heading(plot: Plot) -> str:
         if isinstance(plot, TimePlot)
         else [(name, color) for name, color, _ in plot.marks]
     )
-    unit = plot.unit if isinstance(plot, TimePlot) else "requests by ms"
-    key = "".join(
-        f'<span class="jp-mlserve-key"><i style="background:{color}"></i>{escape(name)}</span> '
+    unit = plot.unit if isinstance(plot, TimePlot) else "ms"
+    keys = (
+        part("key", f'<i style="background:{color}"></i>{escape(name)}', tag="span")
         for name, color in named
     )
-    return (
-        f'<div class="jp-mlserve-charthead"><b>{escape(plot.title)}</b> '
-        f'<small>{escape(unit)}</small><span class="jp-mlserve-keys">{key}</span></div>'
-    )
+    title = f"<b>{escape(plot.title)}</b> <small>{escape(unit)}</small> "
+    return part("charthead", title + part("keys", " ".join(keys), tag="span"))
 
 
 def tables(page: Page) -> str:
@@ -142,23 +147,22 @@ def tables(page: Page) -> str:
     parts.append(_calls(page))
     if page.lost:
         parts.append(
-            f'<p class="jp-mlserve-note">{whole(page.lost)} calls were answered and never reached '
-            "the log; they are not counted here.</p>"
+            _note(
+                f"{whole(page.lost)} calls were answered and never reached the log; they are not "
+                "counted here."
+            )
         )
     return "".join(parts)
 
 
 def state(words: str, tone: StateTone) -> str:
     """Say whether what is shown is of now."""
-    return (
-        f'<div class="jp-mlserve-state jp-mlserve-{tone}" role="status"><i></i>'
-        f"{escape(words)}</div>"
-    )
+    return part("state", f"<i></i>{escape(words)}", tone)
 
 
 def warning(message: str) -> str:
     """Show what went wrong, in words of the server or the client."""
-    return f'<div class="jp-mlserve-alert" role="alert">{escape(message)}</div>'
+    return part("alert", escape(message), role="alert")
 
 
 def read_at(page: Page) -> str:
@@ -167,20 +171,17 @@ def read_at(page: Page) -> str:
 
 
 def _heading(name: str, about: str) -> str:
-    return f'<div class="jp-mlserve-title"><b>{escape(name)}</b> <span>{escape(about)}</span></div>'
+    return part("title", f"<b>{escape(name)}</b> <span>{escape(about)}</span>")
 
 
 def _row_of_tiles(each: Iterable[str]) -> str:
-    return f'<table class="jp-mlserve-tiles"><tbody><tr>{"".join(each)}</tr></tbody></table>'
+    return part("tiles", f"<tbody><tr>{''.join(each)}</tr></tbody>", tag="table")
 
 
 def _tile(label: str, value: str, unit: str, note: str, trend: str, tone: Tone = "plain") -> str:
-    return (
-        f'<td class="jp-mlserve-tile jp-mlserve-{tone}"><div class="jp-mlserve-label">'
-        f"{escape(label)}</div>"
-        f'<div class="jp-mlserve-value"><b>{escape(value)}</b> <small>{escape(unit)}</small></div>'
-        f'<div class="jp-mlserve-about">{escape(note)}</div>{trend}</td>'
-    )
+    shown = f"<b>{escape(value)}</b> <small>{escape(unit)}</small>"
+    content = part("label", escape(label)) + part("value", shown) + part("about", escape(note))
+    return part("tile", content + trend, tone, tag="td")
 
 
 def _models(page: Page) -> str:
@@ -197,12 +198,11 @@ def _models(page: Page) -> str:
     if not rows:
         return _section(
             "Models",
-            '<p class="jp-mlserve-note">No model is deployed yet: deploy one with '
-            "<code>%mlserve deploy clf</code>.</p>",
+            _note("No model is deployed yet: deploy one with `%mlserve deploy clf`."),
         )
     table = _table(("model", "version", *_FIGURES, "#last call"), rows)
     left_out = len(figures) + len(quiet) - len(rows)
-    more = f'<p class="jp-mlserve-note">and {left_out} more</p>' if left_out > 0 else ""
+    more = _note(f"and {left_out} more") if left_out > 0 else ""
     return _section("Models", table + more)
 
 
@@ -220,7 +220,7 @@ def _versions(page: Page) -> str:
     if not rows:
         return _section(
             "Versions",
-            f'<p class="jp-mlserve-note">No call in the last {escape(page.view.range)}.</p>',
+            _note(f"No call in the last {page.view.range}."),
         )
     return _section("Versions", _table(("version", "status", *_FIGURES), rows[:_MAX_ROWS]))
 
@@ -311,39 +311,34 @@ def _tone(figures: Figures) -> Tone:
 
 
 def _section(title: str, content: str) -> str:
-    return (
-        f'<div class="jp-mlserve-section"><div class="jp-mlserve-charthead"><b>{escape(title)}</b>'
-        f"</div>{content}</div>"
-    )
+    return part("section", part("charthead", f"<b>{escape(title)}</b>") + content)
 
 
 def _side_by_side(*sections: str) -> str:
-    return f'<div class="jp-mlserve-pair">{"".join(sections)}</div>'
+    return part("pair", "".join(sections))
+
+
+def _note(words: str) -> str:
+    return part("note", escape(words), tag="p")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """Show a table; a ``#`` before a name says that numbers stand below it."""
     head = "".join(
-        f'<th class="jp-mlserve-number">{escape(name[1:])}</th>'
+        part("number", escape(name[1:]), tag="th")
         if name.startswith("#")
         else f"<th>{escape(name)}</th>"
         for name in header
     )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return (
-        '<div class="jp-mlserve-scroll"><table class="jp-mlserve-table"><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return part("scroll", part("table", content, tag="table"))
 
 
 def _cell(cell: Cell) -> str:
-    classes = ["jp-mlserve-number"] if cell.is_number else []
-    if cell.tone != "plain":
-        classes.append(f"jp-mlserve-{cell.tone}")
-    bar = (
-        ""
-        if cell.bar is None
-        else f'<i class="jp-mlserve-bar" style="width:{max(cell.bar, 0.01) * 100:.0f}%"></i>'
-    )
-    title = f' title="{escape(cell.title)}"' if cell.title else ""
-    return f'<td class="{" ".join(classes)}"{title}>{bar}<span>{escape(cell.text)}</span></td>'
+    width = 0 if cell.bar is None else max(cell.bar, 0.01)
+    bar = part("bar", "", tag="i", style=f"width:{width:.0%}") if width else ""
+    content = f"{bar}<span>{escape(cell.text)}</span>"
+    tone = [] if cell.tone == "plain" else [cell.tone]
+    given = {"title": cell.title} if cell.title else {}
+    return part("number" if cell.is_number else "text", content, *tone, tag="td", **given)

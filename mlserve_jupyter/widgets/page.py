@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from mlserve_jupyter.api.analytics import (
     Figures,
     ModelSummary,
-    SlowRequest,
     TimeSeries,
     TopCaller,
     VersionSummary,
@@ -29,6 +29,8 @@ RANGES = {
 
 N_CALLS = 8
 _MAX_MODELS_READ = 5
+_MODELS_KNOWN_FOR = timedelta(seconds=30)
+"""For a choice among them; requests are counted where there is a quota."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Page:
         Of each model that was called; empty where the view is of one.
     version_figures
         Of each version that was called; empty where the view is of all models.
-    callers, slowest
-        Those that called most, and the calls that took longest.
+    callers
+        Those that called most.
     calls
         The newest calls, newest first, whenever they were.
     lost
@@ -91,75 +93,95 @@ class Page:
     model_figures: tuple[ModelSummary, ...]
     version_figures: tuple[VersionSummary, ...]
     callers: tuple[TopCaller, ...]
-    slowest: tuple[SlowRequest, ...]
     calls: tuple[DescribePrediction, ...]
     lost: int
 
 
-def read_page(client: Client, view: View) -> Page:
-    """Read what a view shows.
+class PageReader:
+    """Reads pages from a server.
 
-    Raises
-    ------
-    RequestFailed
-        There is no such model or version.
-    ServerNotFound, DeadlineExceeded
-        No server answers, or not in time.
+    Parameters
+    ----------
+    connect
+        Gives the client, each time anew: a server that was started again has another key.
     """
-    now = datetime.now(timezone.utc)
-    since = now - RANGES[view.range]
-    models = tuple(sorted(client.models("own"), key=lambda each: each.name))
-    if view.model is None:
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._models: tuple[DescribeModel, ...] = ()
+        self._models_read_at = datetime.min.replace(tzinfo=timezone.utc)
+        self._known_calls: dict[str, tuple[datetime, list[DescribePrediction]]] = {}
+
+    def read(self, view: View) -> Page:
+        """Read what a view shows.
+
+        Raises
+        ------
+        RequestFailed
+            There is no such model or version.
+        ServerNotFound, DeadlineExceeded
+            No server answers, or not in time.
+        """
+        client = self._connect()
+        now = datetime.now(timezone.utc)
+        if view.model is None or now - self._models_read_at > _MODELS_KNOWN_FOR:
+            self._models = tuple(sorted(client.models("own"), key=lambda each: each.name))
+            self._models_read_at = now
+        if view.model is None:
+            return self._read_all(client, view, now)
+        model = client.model(view.model)
+        since = now - RANGES[view.range]
+        report = client.report(view.model, since=since)
+        series = client.timeseries(view.model, since=since, version=view.version)
+        calls = client.predictions(view.model, limit=N_CALLS, version=view.version).items
+        return Page(
+            view=view,
+            server_url=client.connection.url,
+            read_at=now,
+            model=model,
+            models=self._models,
+            figures=series.all,
+            per_minute=latest_rate(series, now),
+            series=series,
+            model_figures=(),
+            version_figures=tuple(report.versions),
+            callers=tuple(report.callers),
+            calls=tuple(calls),
+            lost=report.lost,
+        )
+
+    def _read_all(self, client: Client, view: View, now: datetime) -> Page:
+        since = now - RANGES[view.range]
         summary = client.summary(since=since)
         series = client.usage(since=since)
-        recent = sorted(
-            (each for each in models if each.last_called_at is not None),
-            key=lambda each: each.last_called_at or now,
-            reverse=True,
-        )
-        calls = [
-            call
-            for each in recent[:_MAX_MODELS_READ]
-            for call in client.predictions(each.name, limit=N_CALLS).items
-        ]
         return Page(
-            view,
-            client.connection.url,
-            now,
-            None,
-            models,
-            summary.all,
-            latest_rate(series, now),
-            series,
-            tuple(summary.models),
-            (),
-            tuple(summary.callers),
-            tuple(summary.slowest),
-            tuple(sorted(calls, key=lambda call: call.created_at, reverse=True)[:N_CALLS]),
-            summary.lost,
+            view=view,
+            server_url=client.connection.url,
+            read_at=now,
+            model=None,
+            models=self._models,
+            figures=summary.all,
+            per_minute=latest_rate(series, now),
+            series=series,
+            model_figures=tuple(summary.models),
+            version_figures=(),
+            callers=tuple(summary.callers),
+            calls=self._latest_calls(client),
+            lost=summary.lost,
         )
-    model = client.model(view.model)
-    if view.version is not None:
-        client.version(view.model, view.version)  # refuses one that does not exist
-    report = client.report(view.model, since=since)
-    series = client.timeseries(view.model, since=since, version=view.version)
-    page = client.predictions(view.model, limit=N_CALLS, version=view.version)
-    return Page(
-        view,
-        client.connection.url,
-        now,
-        model,
-        models,
-        series.all,
-        latest_rate(series, now),
-        series,
-        (),
-        tuple(report.versions),
-        tuple(report.callers),
-        tuple(report.slowest),
-        tuple(page.items),
-        report.lost,
-    )
+
+    def _latest_calls(self, client: Client) -> tuple[DescribePrediction, ...]:
+        """Return the newest calls of the models that were called last, asking only of new ones."""
+        called = [(each.last_called_at, each.name) for each in self._models if each.last_called_at]
+        latest = sorted(called, reverse=True)[:_MAX_MODELS_READ]
+        self._known_calls = {
+            name: known
+            if (known := self._known_calls.get(name)) and known[0] == at
+            else (at, client.predictions(name, limit=N_CALLS).items)
+            for at, name in latest
+        }
+        calls = [call for _, each in self._known_calls.values() for call in each]
+        return tuple(sorted(calls, key=lambda call: call.created_at, reverse=True)[:N_CALLS])
 
 
 def latest_rate(series: TimeSeries, now: datetime) -> float:

@@ -18,10 +18,10 @@ from mlserve_jupyter.widgets.units import latency_text, moment, share, short, wh
 # Beside a live dashboard, only one of the two is seen: the live one where there is one, and this
 # where there is none, as in a notebook that was opened without its kernel.
 _ONE_OF_TWO = """<style>
-.jp-OutputArea-child:has(.jp-mlserve-live-board)
-  + .jp-OutputArea-child:has(.jp-mlserve-beside-live),
+.jp-OutputArea-child:has(.jp-mlserve-dash-alive)
+  + .jp-OutputArea-child:has(.jp-mlserve-dash-beside),
 .jp-OutputArea-child:has(> [data-mime-type='application/vnd.jupyter.widget-view+json'])
-  :not(:has(.jp-mlserve-live-board)):has(+ .jp-OutputArea-child .jp-mlserve-beside-live)
+  :not(:has(.jp-mlserve-dash-alive)):has(+ .jp-OutputArea-child .jp-mlserve-dash-beside)
 { display: none; }
 </style>""".replace("\n  :not", ":not")
 
@@ -34,21 +34,20 @@ def html(page: Page, *, beside_live: bool = False) -> str:
     beside_live
         Whether it stands below a live dashboard, and is seen only where that is not.
     """
-    beside = " jp-mlserve-beside-live" if beside_live else ""
-    plots = plots_of(page)
     charts = "".join(
-        f'<div class="jp-mlserve-card">{markup.chart_heading(plot)}{svg(plot)}</div>'
-        for plot in plots
+        markup.part("card", markup.chart_heading(plot) + svg(plot)) for plot in plots_of(page)
     )
-    head = (
-        f'<div class="jp-mlserve-bar-of-controls">{markup.heading(page)}'
-        f'<div class="jp-mlserve-push">{_state(page)}</div></div>'
+    words = f"The last {page.view.range} up to {moment(page.read_at)} · {page.server_url}"
+    head = markup.heading(page) + markup.part("state", escape(words), "push")
+    content = (
+        markup.part("controls", head)
+        + markup.tiles(page)
+        + markup.part("charts", charts)
+        + markup.tables(page)
     )
-    return (
-        f'{style()}{_ONE_OF_TWO if beside_live else ""}<div class="jp-mlserve-board{beside}">{head}'
-        f'{markup.tiles(page)}<div class="jp-mlserve-charts">{charts}</div>{markup.tables(page)}'
-        "</div>"
-    )
+    classes = "jp-mlserve-dash" + (" jp-mlserve-dash-beside" if beside_live else "")
+    rules = style() + (_ONE_OF_TWO if beside_live else "")
+    return f'{rules}<div class="{classes}">{content}</div>'
 
 
 def text(page: Page) -> str:
@@ -78,11 +77,6 @@ def plots_of(page: Page) -> tuple[Plot, ...]:
         latency_plot(series),
         histogram_plot(series.histogram, page.figures.total),
     )
-
-
-def _state(page: Page) -> str:
-    words = f"The last {page.view.range} up to {moment(page.read_at)} · {page.server_url}"
-    return f'<div class="jp-mlserve-state">{escape(words)}</div>'
 
 
 def _summary(figures: Figures) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from html import escape
 from itertools import pairwise
 
-from mlserve_jupyter.widgets.plots import HistogramPlot, Plot, TimePlot
+from mlserve_jupyter.widgets.plots import BLUE, HistogramPlot, Plot, TimePlot
 
 _WIDTH, _HEIGHT = 460, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 12, 24
@@ -163,7 +163,7 @@ def _histogram(plot: HistogramPlot) -> str:
     bars = "".join(
         f'<rect x="{x(begins):.1f}" y="{y(count):.1f}" '
         f'width="{max(x(ends) - x(begins) - 0.6, 0.4):.1f}" '
-        f'height="{y(0) - y(count):.1f}" fill="#4a90e2" opacity="0.75"/>'
+        f'height="{y(0) - y(count):.1f}" fill="{BLUE}" opacity="0.75"/>'
         for (begins, ends), count in zip(pairwise(plot.bounds_ms), plot.counts, strict=True)
         if count
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from mlserve_jupyter.widgets.plots import HistogramPlot, Plot, TimePlot
+from mlserve_jupyter.widgets.plots import BLUE, HistogramPlot, Plot, TimePlot
 from mlserve_jupyter.widgets.units import latency_text, moment, short, whole
 
 VEGA_LITE_MIME = "application/vnd.vegalite.v5+json"
 """The newest that JupyterLab 4 draws, whatever release of altair there is."""
 
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.20.1.json"
-_HEIGHT_PX = 170
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+_HEIGHT_PX = 200
 _GREY = "#8a8a8a"
 
 # Grey that is readable on light and dark grounds, which a drawn chart cannot tell apart.
@@ -58,29 +58,32 @@ def vega_lite(plot: Plot) -> dict[str, Any]:
     if isinstance(plot, TimePlot):
         names = tuple(layer.name for layer in plot.layers)
         colors = tuple(layer.color for layer in plot.layers)
-        chart = _time_chart(plot.shape, names, colors)
+        length = plot.step * len(plot.begins)
+        form = "%H:%M" if length <= timedelta(days=2) else "%d %b"
+        chart = _time_chart(plot.shape, names, colors, form)
         return {**chart, "datasets": _time_data(plot)}
     return {**_histogram_chart(), "datasets": _histogram_data(plot)}
 
 
 @lru_cache(maxsize=8)
-def _time_chart(shape: str, names: tuple[str, ...], colors: tuple[str, ...]) -> dict[str, Any]:
+def _time_chart(
+    shape: str, names: tuple[str, ...], colors: tuple[str, ...], form: str
+) -> dict[str, Any]:
     """Return the chart without its data: altair checks it against a schema, which takes a while."""
     import altair as alt
 
-    begins = alt.X("begins:T", title=None, scale=alt.Scale(type="utc"))
+    scale, axis = alt.Scale(type="utc"), alt.Axis(format=form)
+    begins = alt.X("begins:T", title=None, scale=scale, axis=axis)
     color = alt.Color(
         "name:N", scale=alt.Scale(domain=list(names), range=list(colors)), legend=None
     )
     drawn = alt.Chart(alt.NamedData("values"))
     if shape == "bars":
-        value = alt.Y("value:Q", stack="zero", title=None)
-        marks = drawn.mark_bar().encode(
-            x=begins, x2="ends:T", y=value, color=color, order=alt.Order("order:Q")
-        )
+        value = alt.Y("value:Q", title=None)
+        marks = drawn.mark_rect().encode(x=begins, x2="ends:T", y=value, y2="below:Q", color=color)
     else:
         value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=True))
-        middle = alt.X("middle:T", title=None, scale=alt.Scale(type="utc"))
+        middle = alt.X("middle:T", title=None, scale=scale, axis=axis)
         marks = drawn.mark_line(
             strokeWidth=1.8, point=alt.OverlayMarkDef(size=10, opacity=1)
         ).encode(x=middle, y=value, color=color)
@@ -105,11 +108,16 @@ def _time_data(plot: TimePlot) -> dict[str, list[dict[str, Any]]]:
         }
         for begins in plot.begins
     ]
-    values = [
-        {**time, "name": layer.name, "order": order, "value": value}
-        for order, layer in enumerate(plot.layers)
-        for time, value in zip(times, layer.values, strict=True)
-    ]
+    values = []
+    below = [0.0] * len(times)
+    for layer in plot.layers:
+        for i, (time, value) in enumerate(zip(times, layer.values, strict=True)):
+            row = {**time, "name": layer.name, "value": value}
+            if plot.shape == "bars":
+                row["below"] = below[i]
+                below[i] += value or 0.0
+                row["value"] = below[i]
+            values.append(row)
 
     def said(value: float | None) -> str:
         return latency_text(value) if plot.unit == "ms" else f"{short(value or 0)} {plot.unit}"
@@ -131,13 +139,15 @@ def _histogram_chart() -> dict[str, Any]:
     import altair as alt
 
     log = alt.Scale(type="log", nice=False)
+    ticks = alt.Axis(format="~g", labelOverlap="greedy", labelSeparation=8)
     bars = (
         alt.Chart(alt.NamedData("bars"))
-        .mark_bar(color="#4a90e2", opacity=0.75)
+        .mark_rect(color=BLUE, opacity=0.75)
         .encode(
-            x=alt.X("begins:Q", title=None, scale=log, axis=alt.Axis(format="~g")),
+            x=alt.X("begins:Q", title=None, scale=log, axis=ticks),
             x2="ends:Q",
             y=alt.Y("count:Q", title=None),
+            y2=alt.datum(0),
             tooltip=[
                 alt.Tooltip("range:N", title="latency"),
                 alt.Tooltip("said:N", title="requests"),

@@ -49,6 +49,22 @@ class LabPage:
         expect(has_run.or_(self.errors).first).to_be_visible(timeout=CELL_TIMEOUT_MS)
         assert self.errors.all_inner_texts() == []
 
+    def run_cell(self, number: int) -> None:
+        """Run one cell by the keyboard, and wait until it has run."""
+        cell = self.page.locator(".jp-CodeCell").nth(number)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        prompt = cell.locator(".jp-InputPrompt")
+        expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=CELL_TIMEOUT_MS)
+
+    def save(self) -> None:
+        """Save the notebook, and wait until it is."""
+        with self.page.expect_response(
+            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
+        ) as saved:
+            self.page.keyboard.press("Control+s")
+        assert saved.value.ok
+
     def open_panel(self) -> None:
         """Open the side panel by the status item."""
         self.status_item.click()
@@ -64,6 +80,16 @@ class LabPage:
     def results(self) -> Locator:
         """The rich displays of ``%mlserve`` in the notebook."""
         return self.page.locator(".jp-Notebook .jp-mlserve-result")
+
+    @property
+    def dashboard(self) -> Locator:
+        """The live dashboard in the notebook."""
+        return self.page.locator(".jp-Notebook .jp-mlserve-dash-alive")
+
+    @property
+    def picture(self) -> Locator:
+        """What stays in the notebook of a dashboard."""
+        return self.page.locator(".jp-Notebook .jp-RenderedHTML .jp-mlserve-dash")
 
     @property
     def errors(self) -> Locator:
