@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timezone
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -106,7 +108,9 @@ class Publication:
                 served = self._version(key, model_id, now)
                 connection.execute(model_versions.insert().values(version_row(served)))
                 write_baseline(connection, served.id, model_id, self._manifest.baseline)
-                facts = {"format": served.format, "sha256": served.sha256}
+                facts: dict[str, Any] = {"format": served.format, "sha256": served.sha256}
+                if self._manifest.logging is not None:
+                    facts["logging"] = msgspec.to_builtins(self._manifest.logging)
                 target = f"version {served.owner}~{served.model} {served.version}"
                 journal(connection, "version.deploy", target, facts)
                 self._store.publish(staged, key, metadata_json(served))

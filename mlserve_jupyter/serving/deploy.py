@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mlserve_jupyter.api.decode import InputDecoder
-from mlserve_jupyter.api.log_policy import check_columns
+from mlserve_jupyter.api.log_policy import LogPolicy, check_columns
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.api.profile import check_profile
 from mlserve_jupyter.api.resources import Verification
@@ -172,7 +172,9 @@ class Deployer:
         if manifest.runtime == "auto":
             # A graph takes longer than a deploy may; until it is there, the model itself answers.
             self._start(self._compiler.when_published(manifest, version, model_ref(version)))
-        return Deployed(version, timings, warnings + _warnings(manifest, verification))
+        logging = self._catalog.current.by_id(version.model_id).logging
+        warnings += [*_warnings(manifest, verification), *_unknown_columns(manifest, logging)]
+        return Deployed(version, timings, warnings)
 
     def warm_in_background(self, interpreter: str, modules: Sequence[str]) -> None:
         """Start an environment's supervisor without waiting for it.
@@ -342,6 +344,18 @@ def check_artifact(
             f"The artifact is not in the format {manifest.format!r} that it claims, or it is "
             "compressed: artifacts are stored uncompressed, so that they can be memory-mapped."
         )
+
+
+def _unknown_columns(manifest: Manifest, logging: LogPolicy) -> list[str]:
+    """Warn where what the log must not have may come under another name now."""
+    known = {column.name for column in manifest.signature.inputs.columns}
+    unknown = [name for name in logging.without if name not in known]
+    if not unknown or manifest.extra_columns == "drop":
+        return []
+    return [
+        f"The log leaves out {', '.join(unknown)[:200]}, which this version does not take: if the "
+        "same comes under another name now, leave that out, too (`%mlserve logging`)."
+    ]
 
 
 def _warnings(manifest: Manifest, verification: Verification) -> list[str]:

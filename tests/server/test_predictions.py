@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from pyarrow import parquet
 from tornado.httputil import HTTPHeaders
 
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
+from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.client.connection import Connection
 from mlserve_jupyter.client.http import Client
 from mlserve_jupyter.errors import RequestFailed
@@ -45,14 +48,15 @@ def server(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) ->
     return live_server
 
 
-def deploy(server: LiveServer, name: str, folder: Path) -> None:
+def deploy(server: LiveServer, name: str, folder: Path, **changes: Any) -> Any:
     artifact = Path(toys.write_model(toys.SumModel(), folder).path)
     parts = [
-        ("manifest", (None, encode_json(manifest_of(name, artifact)))),
+        ("manifest", (None, encode_json(manifest_of(name, artifact, **changes)))),
         ("artifact", ("model", artifact.read_bytes())),
     ]
     answer = server.request("POST", "api/v1/models", files=parts)
     assert answer.status_code == 201, answer.text
+    return answer.json()
 
 
 def predict(server: LiveServer, model: str, value: float, **headers: str) -> Any:
@@ -91,6 +95,21 @@ def test_what_is_kept_is_changed_by_the_owner_and_holds_at_once(
     server.request("PATCH", "api/v1/models/kept", json={"logging": {}})
     predict(server, "kept", 3.0)
     assert logged(server, "kept")[0]["inputs"] == {"instances": [[3.0]]}
+
+
+def test_a_version_that_names_its_columns_otherwise_is_warned_of(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    deploy(server, "renamed", tmp_path, logging=LogPolicy(without=["x0"]))
+    predict(server, "renamed", 1.0)
+    [item] = logged(server, "renamed")
+    assert item["inputs"] == {"dataframe_split": {"columns": [], "data": [[]]}}
+    other = replace(toys.ONE_FEATURE, columns=(replace(toys.FEATURE, name="y0"),))
+    answer = deploy(server, "renamed", tmp_path, signature=Signature(inputs=other))
+    assert "leaves out x0, which this version does not take" in answer["warnings"][-1]
+    assert answer["model"]["logging"]["without"] == ["x0"]
+    events = server.request("GET", "api/v1/audit?action=version.deploy&limit=2").json()["items"]
+    assert [each["details"].get("logging", {}).get("without") for each in events] == [None, ["x0"]]
 
 
 @pytest.mark.parametrize(
