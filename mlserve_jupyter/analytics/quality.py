@@ -20,10 +20,12 @@ from mlserve_jupyter.api.quality import DayScores, Quality, VersionQuality
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.storage.tables import predictions
 
-MAX_LABELS = 200_000
+MAX_LABELS = 50_000
 """Labelled calls that are scored at once: those that were labelled last."""
 
 CLOCK_SKEW = timedelta(hours=1)
+
+_LABELS = msgspec.json.Decoder(list[Label])
 
 
 class ScoredVersion(NamedTuple):
@@ -126,7 +128,7 @@ class _Scored:
     def add(self, at: datetime, outputs: str | None, labels: str) -> None:
         """Score a call, if it can be."""
         predicted: Any = None if outputs is None else msgspec.json.decode(outputs)
-        true = msgspec.json.decode(labels, type=list[Label])
+        true = _LABELS.decode(labels)
         if not self.total.add(predicted, true):
             self.n_not_scored += 1
             return

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
+import mlserve_jupyter
 from tests import toys
-from tests.live import LiveServer
+from tests.live import LiveServer, start_server
 from tests.server.conftest import Post
 from tests.server.manifests import manifest_of
+from tests.stores import Stores
 
 
 @pytest.fixture
@@ -61,3 +65,46 @@ def test_what_is_no_request_id_is_refused(live_server: LiveServer, model: str) -
     answer = live_server.request("POST", "api/v1/predictions/a%20b/label", json=body)
     assert answer.status_code == 400
     assert "request id" in answer.json()["message"]
+
+
+@pytest.mark.slow
+def test_labels_that_were_acknowledged_and_counts_that_were_written_outlive_a_kill(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(300, 2))
+    ids = [f"call-{i}" for i in range(120)]
+    with start_server(tmp_path, stores=stores) as server:
+        monkeypatch.setenv("MLSERVE_URL", server.url)
+        monkeypatch.setenv("MLSERVE_KEY", server.key)
+        mlserve_jupyter.deploy(LogisticRegression().fit(X, X[:, 0] > 0), name="kept", sample=X)
+        for i, request_id in enumerate(ids):
+            called = server.request(
+                "POST",
+                "api/v1/predict/kept",
+                json={"instances": [X[i].tolist()]},
+                headers={"X-Request-Id": request_id},
+            )
+            assert called.status_code == 200, called.text
+        assert mlserve_jupyter.drift("kept").drift.n_live_rows == 120  # and so it is written
+        acknowledged = [
+            request_id
+            for i, request_id in enumerate(ids)
+            if server.request(
+                "POST",
+                f"api/v1/predictions/{request_id}/label",
+                json={"model": "kept", "labels": [bool(X[i, 0] > 0)]},
+            ).is_success
+        ]
+        server.process.kill()
+        server.process.wait()
+    assert acknowledged == ids
+    with start_server(tmp_path, stores=stores) as server:
+        monkeypatch.setenv("MLSERVE_URL", server.url)
+        monkeypatch.setenv("MLSERVE_KEY", server.key)
+        [found] = mlserve_jupyter.quality("kept").quality.versions
+        assert found.n_calls == len(ids)
+        assert found.classification is not None
+        assert found.classification.accuracy > 0.9
+        drift = mlserve_jupyter.drift("kept").drift
+        assert (drift.n_live_rows, drift.level) == (120, "none")
