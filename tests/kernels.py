@@ -13,6 +13,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from tests.live import LiveServer
 
 CELL_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 60.0
 
 
 class CellError(AssertionError):
@@ -74,9 +75,10 @@ def start_kernel(server: LiveServer, name: str = "python3") -> Iterator[LiveKern
             connection_file=str(server.runtime_dir / f"kernel-{kernel_id}.json")
         )
         client.load_connection_file()
+        client.hb_channel.time_to_dead = START_TIMEOUT_S  # on a machine at work, a beat takes long
         client.start_channels()
         try:
-            client.wait_for_ready(timeout=60)
+            client.wait_for_ready(timeout=START_TIMEOUT_S)
             yield LiveKernel(client)
         finally:
             client.stop_channels()

@@ -22,13 +22,14 @@ from tests.tcp_proxy import TcpProxy
 from tests.widgets.front_end import FrontEnd
 
 SHOW = """
-import threading
+import os, threading
 import mlserve_jupyter as mlserve
+from mlserve_jupyter.widgets import attention
 board = mlserve.dashboard({arguments})
 board
 """
 THREADS = "[t.name for t in threading.enumerate() if t.name == 'mlserve-dashboard']"
-NO_MORE = "while {threads}: threading.Event().wait(0.05)"
+NO_MORE = f"while {THREADS}: threading.Event().wait(0.05)"
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         yield server
 
 
-@pytest.fixture
-def front_end(server: LiveServer) -> Iterator[FrontEnd]:
+@pytest.fixture(scope="module")
+def notebook(server: LiveServer) -> Iterator[FrontEnd]:
     """What a notebook of the server shows that somebody has open."""
     with start_kernel(server) as kernel:
         yield FrontEnd(kernel.client)
+
+
+@pytest.fixture
+def front_end(notebook: FrontEnd) -> Iterator[FrontEnd]:
+    """The same without a dashboard, and with the clocks that it has."""
+    yield notebook
+    notebook.run(f"board.close(); attention.SILENCE_S = 150.0\n{NO_MORE}")
+    notebook.widgets.clear()
 
 
 @pytest.fixture
@@ -127,9 +136,7 @@ def test_it_counts_calls_from_outside_while_a_cell_runs(
     show(front_end)
     before = n_requests(front_end.html)
     end = tmp_path / "end"
-    cell = front_end.start(
-        f"import os, time\nwhile not os.path.exists({str(end)!r}): time.sleep(0.05)"
-    )
+    cell = front_end.start(f"import time\nwhile not os.path.exists({str(end)!r}): time.sleep(0.05)")
     call(server, 1, 2)
     wait_for_requests(front_end, before + 2)
     assert cell in front_end.running
@@ -213,7 +220,7 @@ def test_closed_it_ends_and_leaves_a_picture(front_end: FrontEnd, server: LiveSe
     front_end.wait(lambda: front_end.root not in front_end.widgets)
     front_end.wait(lambda: "jp-mlserve-dash-beside" not in front_end.picture)
     assert n_requests(front_end.picture) == last
-    front_end.run(NO_MORE.format(threads=THREADS))
+    front_end.run(NO_MORE)
     front_end.run("assert board.is_closed\nboard")
     assert "jp-mlserve-dash-beside" not in front_end.picture
 
