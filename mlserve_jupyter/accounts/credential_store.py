@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.accounts.epoch import read_epoch
-from mlserve_jupyter.accounts.key_uses import WRITE_INTERVAL_S, KeyUse
+from mlserve_jupyter.accounts.key_uses import HOUR_S, WRITE_INTERVAL_S, KeyUse
 from mlserve_jupyter.accounts.keys import KEY_PREFIX, record_of
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.tokens import AccessTokens, Claims
@@ -127,9 +127,9 @@ class CredentialStore:
 def _count_uses(connection: Connection, uses: Mapping[str, KeyUse]) -> None:
     """Add up the uses of each hour; sorted, so that two processes lock rows in the same order."""
     rows = [
-        {"api_key_id": key, "at": _time(hour_s), "n_requests": n}
+        {"api_key_id": key, "at": _time(hour * HOUR_S), "n_requests": n}
         for key, use in sorted(uses.items())
-        for hour_s, n in sorted(use.n_by_hour.items())
+        for hour, n in sorted(use.n_by_hour.items())
     ]
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(key_uses)

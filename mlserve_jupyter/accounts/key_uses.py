@@ -21,11 +21,11 @@ class KeyUse:
     last_at_s
         Of the last one.
     n_by_hour
-        How many there were, by the hour's beginning. Times are as of ``time.time()``.
+        How many there were, by the hour: ``time.time() // HOUR_S``.
     """
 
     last_at_s: float
-    n_by_hour: Counter[int] = field(default_factory=Counter)
+    n_by_hour: Counter[float] = field(default_factory=Counter)
 
 
 class KeyUses:
@@ -41,7 +41,7 @@ class KeyUses:
         if use is None:
             use = self._unwritten[key_id] = KeyUse(now_s)
         use.last_at_s = now_s
-        use.n_by_hour[int(now_s) // HOUR_S * HOUR_S] += 1
+        use.n_by_hour[now_s // HOUR_S] += 1
 
     def take(self, now_s: float, *, all_of_them: bool = False) -> dict[str, KeyUse]:
         """Return the uses that it is time to write, each of them once, by primary key.

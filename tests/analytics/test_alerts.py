@@ -30,7 +30,7 @@ from mlserve_jupyter.analytics.alert_watches import (
     disks_look,
     keys_look,
 )
-from mlserve_jupyter.analytics.alerts import Alerts, Watch
+from mlserve_jupyter.analytics.alerts import Alerts, Watch, open_alerts
 from mlserve_jupyter.analytics.drift_watch import drift_look
 from mlserve_jupyter.analytics.histogram_rows import Counted, Counts, Period, add_counted
 from mlserve_jupyter.analytics.rollups import count_calls
@@ -454,3 +454,17 @@ def test_a_look_that_fails_does_not_keep_the_others_from_theirs(
     watches = (Watch(("p95_ms",), fail), Watch(("disk_used",), over))
     look(alerts_on(engine, settings, clock, *watches), clock, 2)
     assert len(found(engine)) == 1
+
+
+def test_the_disks_of_a_host_are_looked_at_with_either_database(
+    engine: Engine, settings: Settings
+) -> None:
+    low = replace(settings, alert_disk_used=1e-9)
+    alerts = open_alerts(engine, low, "mls_")
+    is_server = engine.dialect.name == "postgresql"
+    assert [job.name for job in alerts.host_jobs()] == (["host alerts"] if is_server else [])
+    for _ in range(2):
+        for job in [*alerts.host_jobs(), alerts.job()]:
+            job.run(lambda: True)
+    assert [alert.rule for alert in found(engine)] == ["disk_used"]
+    assert alerts.n_firing == {"disk_used": 1}
