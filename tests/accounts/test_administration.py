@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,9 @@ from tests import toys
 from tests.accounts.people import add_person
 from tests.accounts.platforms import RunningPlatform, deploy, deploy_approved
 from tests.server.manifests import manifest_of
-from tests.storage.databases import opened, settings_in
 
 BODY = {"instances": [[1.0]]}
 ORIGIN = Origin("root", None, "key", "192.0.2.1", "r-1")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
-    with opened(settings_in(tmp_path, database_url=url)) as engine:
-        yield engine
 
 
 def within_s(limit_s: float, condition: Callable[[], bool]) -> bool:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -14,13 +11,6 @@ from mlserve_jupyter.accounts.audit import AuditEvent, Origin
 from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import audit_log
-from tests.storage.databases import opened, settings_in
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
 
 
 def refusal(target: str = "GET /x", actor: str = "ann") -> AuditEvent:

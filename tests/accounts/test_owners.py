@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -16,13 +15,8 @@ from mlserve_jupyter.errors import InvalidName, PermissionDenied
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import users
-from tests.storage.databases import opened, processes, settings_in
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
+from tests.storage.databases import opened, processes
+from tests.stores import Stores
 
 
 def test_the_owner_is_made_once_without_email_or_password(engine: Engine) -> None:
@@ -85,11 +79,13 @@ def test_a_name_that_is_no_name_is_refused(engine: Engine, name: str) -> None:
         ensure_user(engine, name)
 
 
-def test_processes_that_start_at_once_agree_on_the_owner(engine: Engine, tmp_path: Path) -> None:
+def test_processes_that_start_at_once_agree_on_the_owner(
+    engine: Engine, stores: Stores, tmp_path: Path
+) -> None:
     started = processes.Barrier(3)
     ours, theirs = processes.Pipe()
     children = [
-        processes.Process(target=_ensure, args=(settings_in(tmp_path), started, theirs))
+        processes.Process(target=_ensure, args=(stores.settings(tmp_path), started, theirs))
         for _ in range(3)
     ]
     for child in children:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Engine
@@ -18,13 +16,6 @@ from mlserve_jupyter.accounts.people import (
 from mlserve_jupyter.errors import Conflict, EmailRejected, InvalidName, NotFound
 from mlserve_jupyter.settings import check_name
 from mlserve_jupyter.storage.engine import writing
-from tests.storage.databases import opened, settings_in
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
 
 
 def add(engine: Engine, email: str, name: str | None = None, reserved: str = "") -> Person:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,16 +16,9 @@ from mlserve_jupyter.accounts.tokens import AccessTokens, RefreshTokens
 from mlserve_jupyter.errors import Conflict, Unauthenticated
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.tables import audit_log, refresh_tokens, users
-from tests.storage.databases import opened, settings_in
 
 SECRET = bytes(range(64))
 NOBODY = Origin("", None, "none", "192.0.2.1", "request-1")
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +14,6 @@ from mlserve_jupyter.storage.engine import writing
 from mlserve_jupyter.storage.tables import users
 from mlserve_jupyter.storage.users import User
 from tests.registry.deploys import Deploys
-from tests.storage.databases import opened, settings_in
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
-    with opened(settings_in(tmp_path, database_url=url)) as engine:
-        yield engine
 
 
 @pytest.fixture

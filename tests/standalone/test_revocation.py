@@ -11,6 +11,7 @@ import pytest
 
 from tests.live import NO_TLS, start_server
 from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.stores import Stores
 
 pytestmark = pytest.mark.slow
 
@@ -43,9 +44,9 @@ def new_key(server: StandaloneServer, name: str, *scopes: str) -> dict[str, Any]
 
 
 def test_row_10_a_revoked_key_is_refused_by_all_processes_of_all_hosts_on_the_database(
-    tmp_path: Path,
+    stores: Stores, tmp_path: Path
 ) -> None:
-    database = f"sqlite:///{tmp_path}/shared/mlserve.db"
+    database = stores.at(tmp_path / "shared").resolved_database_url
     (tmp_path / "shared").mkdir(mode=0o700)
     with ExitStack() as stack:
         two = ("--workers=2", f"--database-url={database}")

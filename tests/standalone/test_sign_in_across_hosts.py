@@ -13,16 +13,17 @@ from tests.accounts.signing_in import Account, Server, call
 from tests.cache.redis_process import RedisProcess
 from tests.live import start_server
 from tests.standalone.hosts import start_standalone, wait_for
+from tests.stores import Stores
 
 pytestmark = pytest.mark.slow
 
 
 def test_row_10_a_logout_is_obeyed_by_all_hosts_also_after_redis_was_flushed(
-    tmp_path: Path,
+    stores: Stores, tmp_path: Path
 ) -> None:
     for name in ("shared", "redis", "embedded"):
         (tmp_path / name).mkdir(mode=0o700)
-    database = f"sqlite:///{tmp_path}/shared/mlserve.db"
+    database = stores.at(tmp_path / "shared").resolved_database_url
     shared = RedisProcess(tmp_path / "redis")
     env = {"MLSERVE_JWT_SECRET": secrets.token_urlsafe(48)}
     with ExitStack() as stack:
