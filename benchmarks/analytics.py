@@ -248,9 +248,10 @@ def rows_of(
         stage: list(encoded(of_call, buckets, len(cells)))
         for stage, buckets in calls.buckets.items()
     }
-    for i, key in enumerate(cells.tolist()):
-        period, place = divmod(key, math.prod(sizes))
-        version, method, caller_number = (int(x) for x in np.unravel_index(place, sizes))
+    periods, places = np.divmod(cells, math.prod(sizes))
+    columns = (periods, *np.unravel_index(places, sizes))
+    keys = zip(*(column.tolist() for column in columns), strict=True)
+    for i, (period, version, method, caller_number) in enumerate(keys):
         row: dict[str, Any] = {
             "model_id": versions[version].model_id,
             "step_s": step_s,

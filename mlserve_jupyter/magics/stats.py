@@ -259,7 +259,7 @@ def slow_rows(calls: Iterable[SlowRequest]) -> Iterator[tuple[str, ...]]:
             call.principal,
             call.status,
             whole(call.rows),
-            *(latency_text(ms) for ms in times_ms),
+            *(latency_text(ms or None) for ms in times_ms),  # 0.0: it went without this stage
             call.request_id,
         )
 
@@ -270,11 +270,22 @@ def charts(plots: Iterable[Any]) -> str:
 
     drawn = "".join(
         '<figure style="flex:1 1 320px;max-width:480px;margin:0">'
-        f'<figcaption style="margin:0 0 2px">{html_text(plot.title, dim=True)}</figcaption>'
+        f'<figcaption style="margin:0 0 2px">{html_text(plot.title, dim=True)}{_legend(plot)}'
+        "</figcaption>"
         f"{svg(plot)}</figure>"
         for plot in plots
     )
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px;margin:6px 0">{drawn}</div>'
+
+
+def _legend(plot: Any) -> str:
+    """Name the colours of a plot (of ``widgets.plots``)."""
+    named = [(mark[0], mark[1]) for mark in getattr(plot, "marks", ())]
+    named += [(layer.name, layer.color) for layer in getattr(plot, "layers", ())]
+    return "".join(
+        f' <span style="color:{color}">■</span> {html_text(name, dim=True)}'
+        for name, color in named
+    )
 
 
 def _caller_rows(callers: Iterable[TopCaller]) -> Iterator[tuple[str, ...]]:

@@ -58,7 +58,7 @@ def plan_of(engine: Engine, read: Any, selection: Selection, *keys: Any) -> str:
     ],
 )
 def test_reports_of_a_model_are_read_by_an_index_of_its_model(
-    engine: Engine, read: Any, keys: tuple[str, ...], selected: dict[str, str], index: str
+    engine: Engine, read: Any, keys: tuple[str, ...], selected: dict[str, Any], index: str
 ) -> None:
     span = cover(NOW_S - 90 * DAY_S, NOW_S, NOW_S)
     assert len(span.pieces) >= 2

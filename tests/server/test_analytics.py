@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.api.analytics import Compare, ModelReport, Summary, TimeSeries
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.monitoring_tables import model_stats, stat_deltas
 from tests import toys
 from tests.live import LiveServer
 from tests.server.manifests import manifest_of
+from tests.storage.databases import opened
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +151,22 @@ def test_what_cannot_be_answered_says_why(
     answer = server.request("GET", f"api/v1/analytics/{path}")
     assert answer.status_code == status, answer.text
     assert says in answer.json()["message"]
+
+
+@pytest.mark.slow
+def test_a_server_folds_what_was_called_by_itself(own_server: LiveServer, tmp_path: Path) -> None:
+    deploy(own_server, "folded", Path(toys.write_model(toys.SumModel(), tmp_path).path))
+    call(own_server, "folded", 1.0, version=1)
+    assert ask(own_server, "models/folded/summary", ModelReport).all.n == 1
+    deadline_s = time.monotonic() + 90
+    with opened(own_server.settings) as engine:
+        while n_rows(engine, stat_deltas) and time.monotonic() < deadline_s:
+            time.sleep(0.2)
+        assert n_rows(engine, stat_deltas) == 0
+        assert n_rows(engine, model_stats) == 5
+    assert ask(own_server, "models/folded/summary", ModelReport).all.n == 1
+
+
+def n_rows(engine: Engine, table: sa.Table) -> int:
+    with reading(engine) as connection:
+        return len(connection.execute(sa.select(table.c.model_id)).all())
