@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlserve_jupyter.api.redaction import without_columns
 
@@ -80,3 +82,34 @@ def test_the_items_of_a_model_of_one_column_go_only_if_they_are_to() -> None:
     body = b'{"instances":["a","b"]}'
     assert without_columns(body, ("text",), {"other"}) == body
     assert without_columns(body, ("text",), {"text"}) is None
+
+
+_NAMES = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=5, unique=True)
+
+
+@given(st.data())
+def test_no_form_of_a_body_lets_a_value_through(data: st.DataObject) -> None:
+    names = data.draw(_NAMES)
+    without = data.draw(st.sets(st.sampled_from(names), min_size=1))
+    rows = [
+        [SECRET if name in without else i for name in names]
+        for i in range(data.draw(st.integers(0, 3)))
+    ]
+    records = [dict(zip(names, row, strict=True)) for row in rows]
+    body = data.draw(
+        st.sampled_from(
+            [
+                {"instances": rows},
+                {"inputs": rows},
+                {"instances": records},
+                {"dataframe_records": records},
+                {"inputs": {name: [row[i] for row in rows] for i, name in enumerate(names)}},
+                {"dataframe_split": {"columns": names, "data": rows}},
+            ]
+        )
+    )
+    kept = without_columns(msgspec.json.encode(body), names, without)
+    assert kept is not None
+    assert SECRET.encode() not in kept
+    if len(without) < len(names) and rows:
+        assert msgspec.json.encode(len(rows) - 1) in kept, "the other columns stay"
