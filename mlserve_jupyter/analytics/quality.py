@@ -82,9 +82,7 @@ def read_quality(
     )
 
 
-def _calls_of(
-    connection: Connection, model_id: str, request_ids: Iterable[str]
-) -> Sequence[Any]:
+def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str]) -> Sequence[Any]:
     """Read a model's calls by their request ids; the columns' types differ, hence ``Any``."""
     called = predictions.c
     return connection.execute(
