@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
-from mlserve_jupyter.storage.blobs import open_artifacts
 from tests.registry.deploys import Deploys
 from tests.storage.databases import opened
 from tests.stores import Stores
@@ -20,4 +19,4 @@ def engine(stores: Stores, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def deploy(engine: Engine, stores: Stores, tmp_path: Path) -> Deploys:
-    return Deploys(engine, open_artifacts(stores.settings(tmp_path)))
+    return Deploys(engine, stores.settings(tmp_path).artifacts_dir)

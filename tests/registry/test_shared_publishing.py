@@ -26,6 +26,7 @@ from mlserve_jupyter.storage.object_store import FolderObjects
 from mlserve_jupyter.storage.shared_artifacts import SharedArtifacts
 from tests.registry.deploys import Deploys
 from tests.storage.databases import opened, processes, settings_in
+from tests.stores import Stores
 
 MAX_STEPS = 250
 
@@ -51,14 +52,19 @@ def key_of(served: ServedVersion) -> VersionKey:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_of(tmp_path)) as engine:
+def settings(stores: Stores, tmp_path: Path) -> Settings:
+    return stores.settings(tmp_path, artifacts_url=f"file://{tmp_path}/mounted")
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    with opened(settings) as engine:
         yield engine
 
 
 @pytest.fixture
-def deploy(engine: Engine, tmp_path: Path) -> Deploys:
-    return deploys_on(engine, settings_of(tmp_path))
+def deploy(engine: Engine, settings: Settings) -> Deploys:
+    return deploys_on(engine, settings)
 
 
 def test_a_deploy_is_in_the_store_before_it_has_a_row_and_on_this_machine_at_once(
