@@ -44,7 +44,7 @@ FOLD_EVERY_S = 15.0
 
 EXPIRE_EVERY_S = 3600.0
 
-FOLD_ROWS = 1000
+FOLD_ROWS = 500
 """Deltas of one transaction, which other writers of an SQLite file wait for."""
 
 UNKNOWN_METHOD = ""
