@@ -116,7 +116,7 @@ class LocalCopies:
     ) -> None:
         assert self._store is not None
         key = _key_of(version)
-        if self._store.has_copy(key, name):
+        if self._store.has_copy(key, name, size_bytes):
             return
         fetching = self._fetching.get((version.id, name))
         if fetching is None:

@@ -146,10 +146,14 @@ class SharedArtifacts(ArtifactStore):
                 make_private_folder(self.root / _STAGING)
                 self._throw_away(self.folder(key))
 
-    def has_copy(self, key: VersionKey, name: str) -> bool:
+    def has_copy(self, key: VersionKey, name: str, size_bytes: int) -> bool:
         """Return whether a file is on this machine, and note that it is about to be read."""
         folder = self.folder(key)
-        if not (folder / name).exists():
+        try:
+            is_whole = (folder / name).stat().st_size == size_bytes
+        except OSError:
+            is_whole = False
+        if not is_whole:
             return False
         with contextlib.suppress(OSError):  # it may be gone by now, and is then fetched again
             os.utime(folder)
@@ -166,7 +170,7 @@ class SharedArtifacts(ArtifactStore):
             The store does not answer, or this machine's disk is full.
         """
         with self._fetching(key):
-            if self.has_copy(key, name):
+            if self.has_copy(key, name, size_bytes):
                 return
             self._make_room(size_bytes)
             folder = self.folder(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -28,10 +29,12 @@ Post = Callable[..., httpx.Response]
 def nothing_half_made(live_server: LiveServer) -> Iterator[None]:
     """Whatever a test does, no staged upload stays, and each folder of a version has its row."""
     yield
-    models = live_server.data_dir / "mlserve" / "models"
-    staged = models / ".staging"
+    staged = artifacts_of(live_server) / ".staging"
     assert not staged.exists() or not list(staged.iterdir())
-    on_disk = {f"{folder.parent.name} {folder.name}" for folder in models.glob("*/*/v*")}
+    deployed = [
+        json.loads(path.read_bytes()) for path in artifacts_of(live_server).rglob("metadata.json")
+    ]
+    on_disk = {f"{metadata['model']} v{metadata['version']}" for metadata in deployed}
     in_database = {
         f"{model['name']} v{version['version']}"
         for model in live_server.request("GET", "api/v1/models?limit=500").json()["items"]
@@ -40,6 +43,12 @@ def nothing_half_made(live_server: LiveServer) -> Iterator[None]:
         ).json()["items"]
     }
     assert on_disk == in_database
+
+
+def artifacts_of(server: LiveServer) -> Path:
+    """Return the folder of the artifacts, or of their copies where they lie elsewhere."""
+    name = "artifact-copies" if server.settings.artifacts_url else "models"
+    return server.data_dir / "mlserve" / name
 
 
 def test_a_deployed_model_answers_as_the_notebook_and_the_next_deploy_is_version_two(
@@ -196,7 +205,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(live_server: LiveServer) -> No
         b'Content-Disposition: form-data; name="artifact"; filename="m"\r\n\r\n'
     )
     place = urlsplit(live_server.url)
-    staging = live_server.data_dir / "mlserve" / "models" / ".staging"
+    staging = artifacts_of(live_server) / ".staging"
     with socket.create_connection((place.hostname, place.port)) as connection:
         connection.sendall(
             f"POST {place.path}api/v1/models HTTP/1.1\r\nHost: {place.netloc}\r\n"
@@ -226,7 +235,7 @@ def test_a_sender_who_leaves_during_the_deploy_does_not_take_the_artifact_along(
     )
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     place = urlsplit(live_server.url)
-    staging = live_server.data_dir / "mlserve" / "models" / ".staging"
+    staging = artifacts_of(live_server) / ".staging"
     with socket.create_connection((place.hostname, place.port)) as connection:
         connection.sendall(f"POST {place.path}api/v1/models HTTP/1.1\r\n{head}\r\n".encode())
         connection.sendall(request.read())
@@ -265,13 +274,20 @@ def test_an_artifact_that_is_not_whole_is_not_sent(
 ) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
     assert post_deploy(manifest_of(damage, artifact), artifact).status_code == 201
-    folder = live_server.data_dir / "mlserve" / "models"
-    (published,) = folder.glob(f"*/{damage}/v1/model.*")
+    folder = artifacts_of(live_server)
+    (published,) = (
+        path
+        for path in folder.rglob("model.*")
+        if json.loads((path.parent / "metadata.json").read_bytes())["model"] == damage
+    )
     if damage == "missing":
         published.unlink()
     else:
         os.truncate(published, 10)
     response = live_server.request("GET", f"api/v1/models/{damage}/versions/1/artifact")
+    if live_server.settings.artifacts_url:
+        assert response.content == artifact.read_bytes(), "it is fetched anew"
+        return
     assert (response.status_code, response.json()["code"]) == (503, "artifact_corrupt")
     assert str(folder) not in response.text
 

@@ -112,7 +112,7 @@ def test_bytes_that_have_changed_in_the_store_become_no_copy(hosts: Hosts) -> No
     hosts.objects.put_bytes(f"models/{USER}/clf/v1/{key.id}/model.joblib", b"other")
     with pytest.raises(ArtifactCorrupt, match="not the one that was stored"):
         fetched(there, key)
-    assert not there.has_copy(key, "model.joblib")
+    assert not there.has_copy(key, "model.joblib", 5)
     there.discard_copy(key, "model.joblib")
 
 
@@ -159,7 +159,7 @@ def test_the_copies_take_no_more_than_they_may_and_the_least_recently_used_go_fi
         fetched(there, key, bytes(1000))
         long_ago_s = time.time() - 2 * IN_USE_S + age
         os.utime(there.folder(key), (long_ago_s, long_ago_s))
-    assert there.has_copy(keys[0], "model.joblib")  # and is the latest used by that
+    assert there.has_copy(keys[0], "model.joblib", 1000)  # and is the latest used by that
     fetched(there, keys[3], bytes(1000))
     assert [there.folder(key).exists() for key in keys[:4]] == [True, False, True, True]
 
@@ -195,7 +195,7 @@ def test_two_that_want_the_same_artifact_download_it_once(
     for thread in threads:
         thread.join(30)
     assert len(gets) == 1
-    assert all(store.has_copy(key, "model.joblib") for store in there)
+    assert all(store.has_copy(key, "model.joblib", 5) for store in there)
 
 
 def test_what_a_killed_download_has_left_is_cleared_away_by_the_next_one(mounted: Hosts) -> None:
@@ -205,6 +205,13 @@ def test_what_a_killed_download_has_left_is_cleared_away_by_the_next_one(mounted
     (there.folder(key) / ".model.joblib.123.part").write_bytes(b"mod")
     assert fetched(there, key).read_bytes() == b"model"
     assert [path.name for path in there.folder(key).iterdir()] == ["model.joblib"]
+
+
+def test_a_copy_that_was_cut_short_is_fetched_again(mounted: Hosts) -> None:
+    here = mounted.host("here")
+    key = published(here)
+    os.truncate(here.artifact_path(key, "joblib"), 2)
+    assert fetched(here, key).read_bytes() == b"model"
 
 
 def test_a_sweep_removes_copies_of_what_has_no_row_and_leaves_the_others(mounted: Hosts) -> None:
