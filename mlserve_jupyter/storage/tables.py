@@ -230,7 +230,7 @@ predictions = sa.Table(
     "predictions",
     metadata,
     # Partitioned by month on PostgreSQL, see ``partitions``. Without foreign keys, which would take
-    # as long as all the rest of a row: the writer asks once a batch whether its versions are there.
+    # as long as all the rest of a row: those of ``prediction_counts`` are checked once a batch.
     sa.Column("id", uuid_text, nullable=False),
     sa.Column("model_id", uuid_text, nullable=False),
     sa.Column("version_id", uuid_text, nullable=False),
