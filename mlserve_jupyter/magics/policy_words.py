@@ -47,9 +47,7 @@ def policy_of(log: str | float | None, without: Sequence[str] | None) -> LogPoli
         return LogPolicy(inputs=False, without=columns)
     share = 0.0 if log == "none" else _share(log)
     if share is None or not 0 <= share <= 1:
-        raise InvalidUsage(
-            f"{log!r} cannot be logged: say all, 10%, no-inputs or none."
-        )
+        raise InvalidUsage(f"{log!r} cannot be logged: say all, 10%, no-inputs or none.")
     return LogPolicy(share=share, without=columns)
 
 
