@@ -14,7 +14,8 @@ from mlserve_jupyter.storage.bulk import insert_rows, timestamp_text
 from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.ids import new_ids
 from mlserve_jupyter.storage.tables import UtcDateTime, uuid_text
-from tests.storage.databases import opened, settings_in
+from tests.storage.databases import opened
+from tests.stores import Stores
 
 KEPT = sa.Table(
     "kept",
@@ -29,8 +30,8 @@ KEPT = sa.Table(
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with opened(settings_in(tmp_path)) as engine:
+def engine(stores: Stores, tmp_path: Path) -> Iterator[Engine]:
+    with opened(stores.settings(tmp_path)) as engine:
         yield engine
 
 
