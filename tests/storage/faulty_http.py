@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -83,11 +84,10 @@ class FaultyHttp:
         content = b"<Error><Code>" + code + b"</Code></Error>"
         if not fails:
             try:
-                onward = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                onward.request(request.command, request.path, body, dict(request.headers))
-                answer = onward.getresponse()
-                status, headers, content = answer.status, answer.getheaders(), answer.read()
-                onward.close()
+                with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as onward:
+                    onward.request(request.command, request.path, body, dict(request.headers))
+                    with closing(onward.getresponse()) as answer:
+                        status, headers, content = answer.status, answer.getheaders(), answer.read()
             except OSError:
                 request.close_connection = True
                 return
