@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from math import isfinite
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -41,7 +42,7 @@ def open_sqlite(url: URL, busy_timeout_s: float) -> Engine:
         connect_args={"isolation_level": None, "timeout": busy_timeout_s},
         pool_timeout=busy_timeout_s,
         json_serializer=_as_it_is,
-        json_deserializer=_as_it_is,
+        json_deserializer=_as_text,
     )
     opened = _OpenedFile(path)
     event.listen(engine, "do_connect", opened.check)
@@ -129,6 +130,13 @@ def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")
+
+
+def _as_text(value: str | float) -> str:
+    """Return the JSON text of a column, whose affinity has turned text of one number into it."""
+    if isinstance(value, str):
+        return value
+    return repr(value) if isfinite(value) else "null"
 
 
 def _as_it_is(text: str) -> str:

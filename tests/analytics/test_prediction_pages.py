@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+import msgspec
 import pytest
 from sqlalchemy.engine import Engine
 
@@ -84,6 +85,17 @@ def test_labels_come_with_their_calls(log: PredictionLog, served: ServedVersion)
     assert labels.pop("r4") == b"[1]"
     assert labels.pop("r8") == b"[0]"
     assert set(labels.values()) == {b"null"}
+
+
+@pytest.mark.parametrize("text", [b"0", b"-17", b"1.5", b'"3"', b"true", b" 7", b"null"])
+def test_a_body_that_is_a_single_value_comes_back_as_it_was(
+    engine: Engine, settings: Settings, served: ServedVersion, text: bytes
+) -> None:
+    with opened_log(engine, settings) as log:
+        log.append(call(served, status="invalid_body", inputs=text, outputs=None))
+        assert log.flush(WAIT_S)
+        [item] = log.list_predictions(served.model_id).items
+    assert msgspec.json.decode(item.inputs) == msgspec.json.decode(text)
 
 
 def test_inputs_are_searched_on_postgresql_alone(
