@@ -204,8 +204,8 @@ class CompareResource(_AnalyticsResource):
     @requires("read", MODELS, scope="read")
     async def get(self, model: str) -> None:
         """Put the calls of two versions of a model side by side, over the same range."""
-        query = self.decode_query(CompareQuery)
         services, user, found = await self.managed_model(model)
+        query = self.decode_query(CompareQuery)  # whose arguments are the model's own versions
         self.answer(
             await asyncio.to_thread(
                 services.reports.compare,
