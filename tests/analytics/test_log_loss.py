@@ -23,7 +23,7 @@ from tests.storage.databases import processes
 
 
 @pytest.mark.slow
-def test_a_killed_process_loses_its_last_moment_and_all_of_it_is_counted(
+def test_row_27_a_killed_process_loses_its_last_moment_and_all_of_it_is_counted(
     engine: Engine, settings: Settings, deploy: Deploys, tmp_path: Path
 ) -> None:
     served = deploy()

@@ -33,7 +33,7 @@ _STEPS_ON_DISK = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove"}
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_archiving_killed_at_any_step_loses_nothing(
+def test_row_36_archiving_killed_at_any_step_loses_nothing(
     engine: Engine, settings: Settings, deploy: Deploys, tmp_path: Path
 ) -> None:
     served = deploy()

@@ -26,7 +26,9 @@ MAX_STEPS = 200
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["clf", "new-model"])
-def test_a_deploy_killed_at_any_step_leaves_nothing_in_part(tmp_path: Path, name: str) -> None:
+def test_row_28_a_deploy_killed_at_any_step_leaves_nothing_in_part(
+    tmp_path: Path, name: str
+) -> None:
     template = settings_in(tmp_path)
     with opened(template) as engine:
         Deploys(engine, template.artifacts_dir)(content=b"old")

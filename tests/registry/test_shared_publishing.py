@@ -173,7 +173,7 @@ def test_deleting_a_model_empties_the_store_of_it(deploy: Deploys, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_deploy_killed_at_any_step_leaves_nothing_in_part(tmp_path: Path) -> None:
+def test_row_28_a_deploy_killed_at_any_step_leaves_nothing_in_part(tmp_path: Path) -> None:
     template = settings_of(tmp_path / "template")
     with opened(template) as engine:
         deploys_on(engine, template)(content=b"old")

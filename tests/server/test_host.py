@@ -151,7 +151,7 @@ def test_a_hidden_folder_under_the_notebook_root_will_do(tmp_path: Path) -> None
             assert response.status_code == 404
 
 
-def test_a_server_that_is_killed_takes_its_workers_along_and_loses_nothing_it_acknowledged(
+def test_row_27_a_server_that_is_killed_takes_its_workers_along_and_loses_nothing_it_acknowledged(
     tmp_path: Path,
 ) -> None:
     artifact = Path(toys.write_model(toys.PidModel(), tmp_path).path)
@@ -172,7 +172,7 @@ def test_a_server_that_is_killed_takes_its_workers_along_and_loses_nothing_it_ac
         assert len(page["items"]) + page["lost"] == 7
 
 
-def test_a_kill_in_the_middle_of_a_deploy_leaves_the_version_before(tmp_path: Path) -> None:
+def test_row_28_a_kill_in_the_middle_of_a_deploy_leaves_the_version_before(tmp_path: Path) -> None:
     quick = Path(toys.write_model(toys.SumModel(), tmp_path).path)
     slow = Path(toys.write_model(toys.SleepModel(), tmp_path).path)
     sample = sample_of([[30.0]], [30.0])
@@ -270,7 +270,7 @@ def test_a_model_that_blocks_holds_up_neither_jupyter_nor_other_models(tmp_path:
         assert again.json()["predictions"] == [0.0]
 
 
-def test_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -> None:
+def test_row_33_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
     large = Path(toys.write_model(toys.BallastModel(40 * 2**20), tmp_path).path)
     small_disk = tmp_path / "small"
@@ -296,7 +296,7 @@ def test_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -
         assert deploy(server, artifact, "clf").status_code == 201
 
 
-def test_a_full_disk_makes_the_server_unready_and_tells_a_stranger_nothing_else(
+def test_row_33_a_full_disk_makes_the_server_unready_and_tells_a_stranger_nothing_else(
     tmp_path: Path,
 ) -> None:
     small_disk = tmp_path / "small"

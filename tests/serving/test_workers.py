@@ -98,7 +98,7 @@ async def test_a_worker_answers_what_the_model_computes(
     assert not (await call(environment, ref, 1.0)).reply.is_new
 
 
-async def test_a_hundred_first_calls_load_the_model_once(
+async def test_row_30_a_hundred_first_calls_load_the_model_once(
     environment: Environment, tmp_path: Path
 ) -> None:
     ref = toys.write_model(toys.SumModel(), tmp_path)
@@ -157,7 +157,7 @@ async def test_a_model_that_kills_its_process_fails_its_own_call_and_is_served_b
     assert environment.slots[0].n_replaced == 1
 
 
-async def test_workers_that_are_killed_a_hundred_times_fail_only_the_calls_they_ran(
+async def test_row_26_workers_that_are_killed_a_hundred_times_fail_only_the_calls_they_ran(
     environment: Environment, tmp_path: Path
 ) -> None:
     ref = toys.write_model(toys.SleepModel(), tmp_path)
@@ -185,7 +185,7 @@ async def test_a_call_over_its_deadline_is_cut_and_the_next_one_is_answered(
     assert json.loads((await call(environment, ref, 0.0)).body) == [0.0]
 
 
-async def test_a_stopped_worker_is_replaced_at_the_deadline(
+async def test_row_26_a_stopped_worker_is_replaced_at_the_deadline(
     environment: Environment, tmp_path: Path
 ) -> None:
     ref = toys.write_model(toys.SumModel(), tmp_path)
@@ -212,7 +212,7 @@ async def test_a_call_that_waits_too_long_is_given_up_without_harm_to_the_one_th
     assert environment.slots[0].n_replaced == 0
 
 
-async def test_a_full_queue_refuses_at_once(settings: Settings, tmp_path: Path) -> None:
+async def test_row_31_a_full_queue_refuses_at_once(settings: Settings, tmp_path: Path) -> None:
     pool = WorkerPool(replace(settings, max_queue_requests=2), tmp_path / "log")
     environment = pool.environment(sys.executable)
     ref = toys.write_model(toys.SleepModel(), tmp_path)

@@ -123,7 +123,7 @@ def server(
 
 
 @pytest.mark.parametrize("fault", ["restart", "stop", "freeze", "black_hole"])
-def test_predictions_go_on_nothing_acknowledged_is_lost_and_all_works_within_seconds_after(
+def test_row_32_predictions_go_on_nothing_acknowledged_is_lost_and_all_works_soon_after(
     fault: str,
     own_postgres: PostgresProcess,
     proxy: TcpProxy,

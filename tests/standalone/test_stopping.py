@@ -89,7 +89,9 @@ class Load:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_under_load_fails_not_one_accepted_request(tmp_path: Path, workers: int) -> None:
+def test_row_29_sigterm_under_load_fails_not_one_accepted_request(
+    tmp_path: Path, workers: int
+) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
     options = (f"--workers={workers}", "--allow-pickle=True", "--drain-grace-s=3")
     with start_standalone(tmp_path, *options) as server:

@@ -134,7 +134,7 @@ def test_two_writers_that_read_first_both_succeed_one_after_the_other(engine: En
         assert connection.execute(sa.select(registry_state.c.epoch)).scalar_one() == 2
 
 
-def test_a_full_database_is_storage_full_and_keeps_what_it_had(engine: Engine) -> None:
+def test_row_33_a_full_database_is_storage_full_and_keeps_what_it_had(engine: Engine) -> None:
     def write_too_much() -> None:
         with writing(engine) as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()

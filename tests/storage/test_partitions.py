@@ -92,7 +92,7 @@ def test_partitions_are_made_ahead_of_time_also_over_the_new_year(engine: Engine
     assert make_partitions(engine, now=later) == []
 
 
-def test_a_missing_partition_costs_no_row_and_its_rows_move_when_it_is_made(
+def test_row_36_a_missing_partition_costs_no_row_and_its_rows_move_when_it_is_made(
     engine: Engine,
 ) -> None:
     old, older, far = (
