@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from mlserve_jupyter.api.analytics import Compare, ModelReport, Summary, TimeSeries
-from mlserve_jupyter.client.moments import Length, Moment, moment, seconds
+from mlserve_jupyter.api.moments import Length, Moment, moment, seconds
 
 ReportScope = Literal["own", "all"]
 

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.api.moments import Moment, moment
 from mlserve_jupyter.api.resources import (
     DescribeModel,
     DescribePrediction,
     ListPredictions,
     UpdateModel,
 )
-from mlserve_jupyter.client.moments import Moment, moment
 
 if TYPE_CHECKING:
     from mlserve_jupyter.api.prediction_export import ExportFormat

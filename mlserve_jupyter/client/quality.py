@@ -11,8 +11,8 @@ from urllib.parse import quote
 from mlserve_jupyter.api.drift import Drift
 from mlserve_jupyter.api.labels import DescribeLabels, Label, LabelCalls, LabelledCall
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.api.moments import Moment, moment
 from mlserve_jupyter.api.quality import Quality
-from mlserve_jupyter.client.moments import Moment, moment
 
 CALLS_AT_ONCE = 2000
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlserve_jupyter.api.analytics import Compare, ComparedVersion, TimeSeries
+from mlserve_jupyter.api.moments import Length, Moment
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.client.moments import Length, Moment
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (
     Display,

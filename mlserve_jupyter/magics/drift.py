@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlserve_jupyter.api.drift import MIN_LIVE_ROWS, Drift, DriftLevel, FeatureDrift
+from mlserve_jupyter.api.moments import Moment
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.client.moments import Moment
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (
     Display,

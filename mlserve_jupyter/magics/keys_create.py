@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from mlserve_jupyter.api.keys import CreateKey, DescribeNewKey, Scope
+from mlserve_jupyter.api.moments import seconds
 from mlserve_jupyter.client.http import Client, connect
-from mlserve_jupyter.client.moments import seconds
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (
     Display,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlserve_jupyter.api.moments import Moment
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.client.moments import Moment
 from mlserve_jupyter.errors import InvalidRequest
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.log_frame import frame_of, rows_of

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mlserve_jupyter.api.moments import Moment
 from mlserve_jupyter.api.quality import Quality, VersionQuality
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.client.moments import Moment
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (
     Display,

@@ -15,9 +15,9 @@ from mlserve_jupyter.api.analytics import (
     TimeSeries,
     TopCaller,
 )
+from mlserve_jupyter.api.moments import Length, Moment
 from mlserve_jupyter.client.analytics import ReportScope
 from mlserve_jupyter.client.http import connect
-from mlserve_jupyter.client.moments import Length, Moment
 from mlserve_jupyter.errors import InvalidUsage
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import (

@@ -50,7 +50,8 @@ Time = Annotated[
     datetime,
     msgspec.Meta(
         tz=True,
-        description="A time with its offset, as of RFC 3339.",
+        description="A time as of RFC 3339, a date, or how long ago it was, such as `90min` or "
+        "`1d`; in UTC where it has no offset.",
     ),
 ]
 """A point in time in a query."""

@@ -12,7 +12,7 @@ import msgspec
 from mlserve_jupyter.api.drift import Drift
 from mlserve_jupyter.api.quality import Quality
 from mlserve_jupyter.errors import Conflict, InvalidRequest, NotFound
-from mlserve_jupyter.server.documentation import documented
+from mlserve_jupyter.server.documentation import Time, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 
@@ -21,11 +21,6 @@ Report = TypeVar("Report")
 FLUSH_TIMEOUT_S = 2.0
 DRIFT_DAYS = 7
 QUALITY_DAYS = 30
-
-Time = Annotated[
-    datetime,
-    msgspec.Meta(tz=True, description="A time with its offset, as of RFC 3339."),
-]
 
 
 class RangeQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from mlserve_jupyter.api.prediction_export import CONTENT_TYPES, ExportFormat, open_export
 from mlserve_jupyter.api.resources import ListPredictions
-from mlserve_jupyter.errors import ModelNotFound, UnsupportedMediaType
+from mlserve_jupyter.errors import ModelNotFound, UnsupportedMediaType, VersionNotFound
 from mlserve_jupyter.server.documentation import PageQuery, Time, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
@@ -92,7 +92,7 @@ class PredictionsResource(Resource):
                 "application/vnd.apache.parquet": bytes,
             }
         },
-        errors=(ModelNotFound, UnsupportedMediaType),
+        errors=(ModelNotFound, UnsupportedMediaType, VersionNotFound),
     )
     @requires("read", MODELS, scope="read")
     async def get(self, model: str) -> None:
@@ -101,6 +101,8 @@ class PredictionsResource(Resource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
+        if query.version is not None:
+            found.version(query.version)  # raises where there is none
         await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
         format = query.format or accepted_format(self.request.headers.get("Accept", ""))
         if format != "json":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
-from difflib import get_close_matches
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from tornado.web import RequestHandler
 
-from mlserve_jupyter.errors import InvalidRequest
+from mlserve_jupyter.api.moments import moment
+from mlserve_jupyter.errors import InvalidRequest, InvalidUsage
+from mlserve_jupyter.server.documentation import Time
+from mlserve_jupyter.server.misfits import misfit, unknown_name
 
 if TYPE_CHECKING:
     _Host = RequestHandler
@@ -51,33 +53,29 @@ class QueryArguments(_Host):
         """
         for name in self.request.query_arguments:
             if name not in names and name not in _HOST_ARGUMENTS:
-                near = get_close_matches(name, names, n=1)
-                advice = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(names)}."
-                raise InvalidRequest(f"This route has no argument {name[:40]!r}. {advice}")
+                raise InvalidRequest(unknown_name("This route has no argument", name, names))
 
     def decode_query(self, kind: type[Query]) -> Query:
-        """Decode the query arguments into a wire type; others than its own are left alone.
+        """Decode the query arguments into a wire type, which has all that the route takes.
 
         Raises
         ------
         InvalidRequest
-            Saying where they do not fit.
+            Naming the argument that does not fit, or that there is none of, and what would fit.
         """
         fields = msgspec.structs.fields(kind)
-        given = {
-            field.name: self.get_query_argument(field.name)
-            for field in fields
-            if field.name in self.request.query_arguments
-        }
+        self.check_query_arguments(*(field.name for field in fields))
+        given: dict[str, str | datetime] = {}
+        for field in fields:
+            if field.name in self.request.query_arguments:
+                text = self.get_query_argument(field.name)
+                is_time = field.type in (Time, Time | None)
+                given[field.name] = _time(field.name, text) if is_time else text
         try:
-            query = msgspec.convert(given, kind, strict=False)
+            return msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise InvalidRequest(f"The query arguments do not fit: {error}.") from None
-        for name, text in given.items():  # msgspec would take seconds since 1970 for a time
-            time = getattr(query, name)
-            if isinstance(time, datetime) and (":" not in text or not _is_in_range(time)):
-                raise InvalidRequest(f"'{name}' must be a time, not {text[:40]!r}.")
-        return query
+            said = misfit(kind, error, given)
+            raise InvalidRequest(said or f"The query arguments do not fit: {error}.") from None
 
     @property
     def page_limit(self) -> int:
@@ -85,10 +83,16 @@ class QueryArguments(_Host):
         return min(self.integer_argument("limit", 50) or 50, MAX_PAGE)
 
 
-def _is_in_range(time: datetime) -> bool:
-    """Whether a time is one in UTC, too: what has an offset may lie before the year 1 there."""
+def _time(name: str, text: str) -> datetime:
+    """Read a time in any of the forms that people write; naive ones are in UTC."""
     try:
-        time.astimezone(timezone.utc)
-    except OverflowError:
-        return False
-    return True
+        try:
+            # Of RFC 3339, this knows more than the standard library of Python 3.10.
+            return moment(msgspec.convert(text, datetime) if ":" in text else text)
+        except msgspec.ValidationError:
+            return moment(text)
+    except InvalidUsage:
+        raise InvalidRequest(
+            f"{name!r} must be a time, not {text[:40]!r}: such as 2026-05-01T12:00:00Z, "
+            "2026-05-01, or how long ago it was (90min, 12h, 1d)."
+        ) from None

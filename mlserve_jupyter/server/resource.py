@@ -41,6 +41,7 @@ from mlserve_jupyter.server.cors import allowed_origin, answer_preflight, set_co
 from mlserve_jupyter.server.credentials import Credential, take_credential
 from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
+from mlserve_jupyter.server.misfits import misfit
 from mlserve_jupyter.server.policy import Policy, check_scope, policy_of, public
 from mlserve_jupyter.server.query_arguments import QueryArguments
 from mlserve_jupyter.server.request_context import REQUEST_ID
@@ -321,7 +322,8 @@ class Resource(QueryArguments, _Host):
         try:
             return msgspec.json.decode(self._body, type=kind)
         except msgspec.ValidationError as error:
-            raise InvalidBody(f"The body does not fit: {error}.") from None
+            said = misfit(kind, error)
+            raise InvalidBody(said or f"The body does not fit: {error}.") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidBody(f"The body is not JSON: {error}.") from None
 

@@ -55,6 +55,15 @@ def test_what_is_no_limit_is_said_in_one_line(model: str, limits: str) -> None:
         run(f"alerts {model} --limits {limits}", {})
 
 
+def test_a_rule_that_there_is_not_is_answered_with_those_that_there_are(model: str) -> None:
+    with pytest.raises(RequestFailed, match="no 'p95'. Did you mean 'p95_ms'"):
+        run(f"alerts {model} --limits p95=200", {})
+    with pytest.raises(RequestFailed, match="It takes p95_ms, error_rate, drift"):
+        run(f"alerts {model} --limits queue=200", {})
+    with pytest.raises(RequestFailed, match="'drift' must be a number from 0 on"):
+        run(f"alerts {model} --limits drift=-1", {})
+
+
 def test_limits_without_a_model_are_refused() -> None:
     with pytest.raises(InvalidUsage, match="name it"):
         mlserve.alerts(limits={"p95_ms": 1.0})

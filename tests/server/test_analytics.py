@@ -131,18 +131,36 @@ def test_a_range_may_be_any(server: LiveServer) -> None:
     assert len(far.points) < 2000
 
 
+def test_a_range_is_written_as_people_write_times(server: LiveServer) -> None:
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    for since in ("1d", "90min", yesterday.date().isoformat()):
+        assert ask(server, "models/counted/summary", ModelReport, since=since).all.n >= 15
+        log = server.request("GET", f"api/v1/analytics/models/counted/predictions?since={since}")
+        assert len(log.json()["items"]) >= 15
+
+
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
         ("models/nothing/summary", 404, "no model 'nothing'"),
         ("models/counted/timeseries?version=9", 404, "no version 9"),
-        ("models/counted/compare?a=1", 400, "b"),
+        ("models/counted/compare?a=1", 400, "'b' is missing: an integer from 1 on."),
         ("models/counted/compare?a=1&b=9", 404, "no version 9"),
         ("models/counted/timeseries?step_s=61", 400, "whole minutes"),
         ("models/counted/timeseries?step_s=60&since=2020-01-01T00:00:00Z", 400, "2000 is the most"),
-        ("summary?since=yesterday", 400, "since"),
+        ("summary?since=yesterday", 400, "how long ago it was (90min, 12h, 1d)"),
+        ("summary?from=1d", 400, "no argument 'from'. It takes since, until, scope."),
+        ("usage?step=60", 400, "Did you mean 'step_s'?"),
+        ("models/counted/summary?sinse=1d", 400, "Did you mean 'since'?"),
+        ("models/counted/timeseries?verison=1", 400, "Did you mean 'version'?"),
+        ("models/counted/timeseries?step_s=1", 400, "an integer from 60 on, not '1'"),
+        ("models/counted/predictions?statsu=failed&verison=1", 400, "Did you mean 'status'?"),
+        ("models/counted/predictions?version=77", 404, "no version 77"),
+        ("models/counted/predictions?format=xlsx", 400, "'csv' or 'json' or 'jsonl' or 'parquet'"),
+        ("models/counted/drift?form=1d", 400, "no argument 'form'"),
+        ("models/counted/quality?form=1d", 400, "no argument 'form'"),
         ("summary?since=9999-01-01T00:00:00Z", 400, "'since' must be before 'until'"),
-        ("summary?scope=others", 400, "scope"),
+        ("summary?scope=others", 400, "'scope' must be 'all' or 'own', not 'others'"),
     ],
 )
 def test_what_cannot_be_answered_says_why(

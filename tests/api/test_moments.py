@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlserve_jupyter.client.moments import moment, seconds
+from mlserve_jupyter.api.moments import moment, seconds
 from mlserve_jupyter.errors import InvalidUsage
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
