@@ -41,6 +41,32 @@ class LogPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.share >= 1 and self.inputs and not self.without
 
 
+class LogChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is changed of a :class:`LogPolicy`; what is not given stays as it is.
+
+    So nothing that was left out of the log comes back unless a change names it.
+
+    Attributes
+    ----------
+    share, inputs
+        See :class:`LogPolicy`.
+    without
+        All the input columns that are left out from now on; none where it is empty.
+    """
+
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] | msgspec.UnsetType = msgspec.UNSET
+    inputs: bool | msgspec.UnsetType = msgspec.UNSET
+    without: Annotated[list[str], msgspec.Meta(max_length=MAX_COLUMNS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+
+    def applied_to(self, policy: LogPolicy) -> LogPolicy:
+        """Return the policy with these changes."""
+        fields = msgspec.structs.asdict(self).items()
+        given = {name: value for name, value in fields if value is not msgspec.UNSET}
+        return msgspec.structs.replace(policy, **given)
+
+
 class LoggedAs(msgspec.Struct, frozen=True):
     """The policy of a version's model, as the log applies it.
 
@@ -67,7 +93,7 @@ def logged_as(policy: LogPolicy | None, inputs: InputSpec) -> LoggedAs | None:
 
 
 def check_columns(
-    policy: LogPolicy, versions: Iterable[tuple[InputSpec, Literal["refuse", "drop"]]]
+    changes: LogChanges, versions: Iterable[tuple[InputSpec, Literal["refuse", "drop"]]]
 ) -> None:
     """Refuse to leave out columns that nobody sends: a slip would let personal data through.
 
@@ -81,12 +107,14 @@ def check_columns(
     InvalidRequest
         Naming the column, and the nearest that there is.
     """
+    if changes.without is msgspec.UNSET:
+        return
     known: set[str] = set()
     for inputs, extra_columns in versions:
         if extra_columns == "drop":
             return  # callers may send any
         known.update(column.name for column in inputs.columns)
-    for name in policy.without:
+    for name in changes.without:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else "see the model's signature."

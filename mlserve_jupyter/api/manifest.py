@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.log_policy import LogChanges
 from mlserve_jupyter.api.names import Name
 from mlserve_jupyter.api.profile import Profile
 from mlserve_jupyter.api.signature import Signature
@@ -106,7 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     note
         Free text of the person who deploys.
     logging
-        What the prediction log keeps of the model's calls from now on; None leaves it as it is.
+        What changes of what the prediction log keeps of the model's calls; None for nothing.
     baseline
         How the values of the sample are distributed; None for a sample that is too small to say.
     """
@@ -125,7 +125,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     extra_columns: Literal["refuse", "drop"] = "refuse"
     note: str = ""
     description: str = ""
-    logging: LogPolicy | None = None
+    logging: LogChanges | None = None
     baseline: Profile | None = None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mlserve_jupyter.api.compiled import CompiledRecord
-from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.log_policy import LogChanges, LogPolicy
 from mlserve_jupyter.api.manifest import Environment, Provenance
 from mlserve_jupyter.api.signature import Signature
 
@@ -206,7 +206,7 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shared_with
         All the names of users with whom it is shared from now on, with ``"visibility": "shared"``.
     logging
-        What the prediction log keeps of its calls from now on.
+        What changes of what the prediction log keeps of its calls; what is not given stays.
     """
 
     description: str | msgspec.UnsetType = msgspec.UNSET
@@ -214,7 +214,7 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shared_with: Annotated[list[str], msgspec.Meta(max_length=MAX_SHARES)] | msgspec.UnsetType = (
         msgspec.UNSET
     )
-    logging: LogPolicy | msgspec.UnsetType = msgspec.UNSET
+    logging: LogChanges | msgspec.UnsetType = msgspec.UNSET
 
 
 class UpdateVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.log_policy import LogChanges
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.api.moments import Moment, moment
 from mlserve_jupyter.api.resources import (
@@ -130,13 +130,19 @@ class LogCalls(ABC):
         self._download(_path(name), target, {**params, "format": format})
         return target
 
-    def set_logging(self, name: str, policy: LogPolicy) -> DescribeModel:
-        """Say what the prediction log keeps of a model's calls from now on."""
+    def set_logging(self, name: str, changes: LogChanges) -> DescribeModel:
+        """Change what the prediction log keeps of a model's calls from now on.
+
+        Parameters
+        ----------
+        changes
+            Such as ``LogChanges(share=0.1)``; what is not given stays as it is.
+        """
         return self._send(
             "PATCH",
             f"api/v1/models/{quote(name, safe='~')}",
             DescribeModel,
-            content=encode_json(UpdateModel(logging=policy)),
+            content=encode_json(UpdateModel(logging=changes)),
             headers={"Content-Type": "application/json"},
         )
 

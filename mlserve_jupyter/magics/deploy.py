@@ -35,7 +35,7 @@ from mlserve_jupyter.magics.display import (
 )
 from mlserve_jupyter.magics.fresh_process import with_next_step
 from mlserve_jupyter.magics.namespace import evaluate, model_name
-from mlserve_jupyter.magics.policy_words import LOG, LOG_WITHOUT, policy_of, policy_words
+from mlserve_jupyter.magics.policy_words import LOG, LOG_WITHOUT, changes_of, policy_words
 from mlserve_jupyter.magics.preparation import prepare
 from mlserve_jupyter.magics.progress import Progress
 from mlserve_jupyter.magics.show import verified_words
@@ -191,10 +191,12 @@ def deploy(
     extra_columns
         Whether a call with columns that the model does not know is refused, or they are dropped.
     log
-        What is logged of the model's calls from now on: ``all``, ``none``, ``no-inputs``, or a
-        share such as ``10%`` or 0.1. None leaves it as it is, which is ``all`` for a new model.
+        What is logged of the model's calls from now on: ``all``, ``none``, or a share such as
+        ``10%`` or 0.1; ``no-inputs``, or ``inputs`` again. What is not said stays as it is; of a
+        new model, all is logged.
     log_without
-        Input columns that are left out of the log, such as personal data.
+        All the input columns that are left out of the log from now on, such as personal data;
+        ``[]`` for none.
     to
         URL of another server than the notebook's own.
     verify
@@ -266,7 +268,7 @@ def _deploy(
     to: str | None = None,
     verify: bool = True,
 ) -> Deployed:
-    logging = policy_of(log, log_without)
+    logging = changes_of(log, log_without)
     _check_choice("runtime", runtime, get_args(Runtime))
     _check_choice("extra_columns", extra_columns, get_args(ExtraColumns))
     if not isinstance(name, str | None):

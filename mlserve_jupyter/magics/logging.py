@@ -10,7 +10,7 @@ from mlserve_jupyter.api.resources import DescribeModel
 from mlserve_jupyter.client.http import connect
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import Display, html_paragraph, html_text
-from mlserve_jupyter.magics.policy_words import LOG, LOG_WITHOUT, policy_of, policy_words
+from mlserve_jupyter.magics.policy_words import LOG, LOG_WITHOUT, changes_of, policy_words
 
 USAGE = Usage(
     "logging",
@@ -52,16 +52,17 @@ def logging(
 ) -> Logging:
     """Say what the prediction log keeps of a model's calls from now on; without a choice, see it.
 
+    What is not said stays as it is.
+
     Parameters
     ----------
     name
         The model's name.
     log
-        ``all``, ``none``, ``no-inputs``, or a share of the calls such as ``10%`` or 0.1. All calls
-        are counted, whatever is logged.
+        ``all``, ``none``, or a share of the calls such as ``10%`` or 0.1; ``no-inputs``, or
+        ``inputs`` again. All calls are counted, whatever is logged.
     log_without
-        Input columns that are left out, such as personal data; of those that are logged, all
-        others are kept.
+        All the input columns that are left out from now on, such as personal data; ``[]`` for none.
     to
         URL of another server than the notebook's own.
 
@@ -74,9 +75,9 @@ def logging(
     ServerNotFound
         No server answers.
     """
-    policy = policy_of(log, log_without)
+    changes = changes_of(log, log_without)
     client = connect(to)
-    return Logging(client.model(name) if policy is None else client.set_logging(name, policy))
+    return Logging(client.model(name) if changes is None else client.set_logging(name, changes))
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Logging:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mlserve_jupyter.api.log_policy import LogPolicy
+from msgspec import UNSET
+
+from mlserve_jupyter.api.log_policy import LogChanges, LogPolicy
 from mlserve_jupyter.errors import InvalidUsage
 from mlserve_jupyter.magics.arguments import Argument
 
 LOG = Argument(
     "--log",
-    "What is logged of its calls: all, 10% of them, no-inputs, or none.",
-    value="all|N%|no-inputs|none",
+    "What is logged of its calls: all, 10% of them, or none; with or without inputs.",
+    value="all|N%|none|inputs|no-inputs",
 )
 LOG_WITHOUT = Argument(
-    "--log-without", "Input columns that are left out of the log.", "list", value="COLUMN,…"
+    "--log-without",
+    "Input columns that are left out of the log from now on; '' for none.",
+    "list",
+    value="COLUMN,…",
 )
 
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
+_SHARES = {"all": 1.0, "none": 0.0}
+_INPUTS = {"inputs": True, "no-inputs": False}
+
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)(\s*%)?")
 
 
-def policy_of(log: str | float | None, without: Sequence[str] | None) -> LogPolicy | None:
-    """Return the policy that is meant; None where nothing is said.
+def changes_of(log: str | float | None, without: Sequence[str] | None) -> LogChanges | None:
+    """Return what is to change of the policy; None where nothing is said.
 
     Parameters
     ----------
     log
-        ``all``, ``none``, ``no-inputs``, a share such as ``10%`` or 0.1.
+        ``all``, ``none``, or a share such as ``10%`` or 0.1; ``inputs`` or ``no-inputs``.
     without
-        Input columns that are left out.
+        All the input columns that are left out; ``[]`` or ``[""]`` for none.
 
     Raises
     ------
@@ -40,33 +48,41 @@ def policy_of(log: str | float | None, without: Sequence[str] | None) -> LogPoli
         return None
     if isinstance(without, str):
         raise InvalidUsage(f"log_without is a list of columns, such as [{without!r}].")
-    columns = list(without or ())
-    if log is None or log == "all":
-        return LogPolicy(without=columns)
-    if log == "no-inputs":
-        return LogPolicy(inputs=False, without=columns)
-    share = 0.0 if log == "none" else _share(log)
+    columns = UNSET if without is None else [name for name in without if name]
+    if log is None:
+        return LogChanges(without=columns)
+    if isinstance(log, str) and log in _INPUTS:
+        return LogChanges(inputs=_INPUTS[log], without=columns)
+    share = _share(log)
     if share is None or not 0 <= share <= 1:
-        raise InvalidUsage(f"{log!r} cannot be logged: say all, 10%, no-inputs or none.")
-    return LogPolicy(share=share, without=columns)
+        raise InvalidUsage(
+            f"{log!r} cannot be logged: say all, 10% or 0.1, none, inputs or no-inputs."
+        )
+    return LogChanges(share=share, without=columns)
 
 
 def policy_words(policy: LogPolicy) -> str:
-    """Say what is logged."""
+    """Say what is logged, and what is left out, also of what is not logged anyway."""
+    columns = ", ".join(policy.without)
     if policy.share <= 0:
-        return "no calls, which are only counted"
+        words = "no calls, which are only counted"
+        left_out = ["their inputs"] * (not policy.inputs) + [columns] * bool(columns)
+        return f"{words} ({' and '.join(left_out)} stay left out)" if left_out else words
     calls = (
         "all calls" if policy.share >= 1 else f"{policy.share * 100:g} % of the calls, at random"
     )
     if not policy.inputs:
-        return f"{calls}, without their inputs"
-    if policy.without:
-        return f"{calls}, without {', '.join(policy.without)}"
-    return calls
+        words = f"{calls}, without their inputs"
+        return f"{words} ({columns} would be left out of them)" if columns else words
+    return f"{calls}, without {columns}" if columns else calls
 
 
 def _share(log: str | float) -> float | None:
-    if isinstance(log, str):
-        found = _SHARE.fullmatch(log.strip())
-        return None if found is None else float(found[1]) / 100
-    return float(log)
+    if not isinstance(log, str):
+        return float(log)
+    if log in _SHARES:
+        return _SHARES[log]
+    found = _SHARE.fullmatch(log.strip())
+    if found is None:
+        return None
+    return float(found[1]) / 100 if found[2] else float(found[1])

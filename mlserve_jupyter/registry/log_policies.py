@@ -10,28 +10,29 @@ import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 from sqlalchemy.engine import Connection
 
-from mlserve_jupyter.api.log_policy import LogPolicy, check_columns
+from mlserve_jupyter.api.log_policy import LogChanges, LogPolicy, check_columns
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.storage.tables import model_versions, models
 
 
 def change_log_policy(
-    connection: Connection, model_id: str, policy: LogPolicy | UnsetType, now: datetime
+    connection: Connection, model_id: str, changes: LogChanges | UnsetType, now: datetime
 ) -> dict[str, Any]:
     """Change a model's policy, in a transaction of the caller's.
 
     Returns
     -------
     dict
-        What was changed, for the audit log (JSON values, hence ``Any``); empty for nothing.
+        The policy that holds now, for the audit log (JSON values, hence ``Any``); empty where
+        nothing was to be changed.
 
     Raises
     ------
     InvalidRequest
         It leaves out a column that the model does not have.
     """
-    if policy is UNSET:
+    if changes is UNSET:
         return {}
     of_model = model_versions.c.model_id == model_id
     rows = connection.execute(
@@ -40,21 +41,30 @@ def change_log_policy(
         )
     )
     check_columns(
-        policy,
+        changes,
         (
             (msgspec.json.decode(row.signature, type=Signature).inputs, row.extra_columns)
             for row in rows
         ),
     )
-    connection.execute(
-        models.update().where(models.c.id == model_id).values(log_policy=encoded(policy))
-    )
-    # So that every process reads its versions anew, which carry the policy.
-    connection.execute(model_versions.update().where(of_model).values(updated_at=now))
-    facts: dict[str, Any] = msgspec.to_builtins(policy)
+    facts: dict[str, Any] = msgspec.to_builtins(keep(connection, model_id, changes, now))
     return facts
 
 
-def encoded(policy: LogPolicy) -> str:
-    """Return a policy as its column keeps it."""
-    return encode_json(policy).decode()
+def keep(connection: Connection, model_id: str, changes: LogChanges, now: datetime) -> LogPolicy:
+    """Write changes of a model's policy, whose columns were checked; return what holds then."""
+    text = connection.execute(
+        sa.select(models.c.log_policy).where(models.c.id == model_id)
+    ).scalar_one()
+    before = LogPolicy() if text is None else msgspec.json.decode(text, type=LogPolicy)
+    policy = changes.applied_to(before)
+    connection.execute(
+        models.update()
+        .where(models.c.id == model_id)
+        .values(log_policy=encode_json(policy).decode())
+    )
+    # So that every process reads its versions anew, which carry the policy.
+    connection.execute(
+        model_versions.update().where(model_versions.c.model_id == model_id).values(updated_at=now)
+    )
+    return policy

@@ -20,6 +20,7 @@ from mlserve_jupyter.api.resources import Verification
 from mlserve_jupyter.errors import ArtifactRejected, Overloaded, StorageFull, StorageUnavailable
 from mlserve_jupyter.registry.baselines import write_baseline
 from mlserve_jupyter.registry.catalog import ServedVersion
+from mlserve_jupyter.registry.log_policies import keep
 from mlserve_jupyter.registry.queries import (
     Journal,
     changing,
@@ -104,13 +105,15 @@ class Publication:
                 model_id, version = next_version(connection, self._owner, self._manifest, now)
                 if sent is not None and sent.version != version:
                     raise _Overtaken
+                wanted = self._manifest.logging
+                policy = None if wanted is None else keep(connection, model_id, wanted, now)
                 key = sent or VersionKey(self._owner.id, self._manifest.name, version, new_id())
                 served = self._version(key, model_id, now)
                 connection.execute(model_versions.insert().values(version_row(served)))
                 write_baseline(connection, served.id, model_id, self._manifest.baseline)
                 facts: dict[str, Any] = {"format": served.format, "sha256": served.sha256}
-                if self._manifest.logging is not None:
-                    facts["logging"] = msgspec.to_builtins(self._manifest.logging)
+                if policy is not None:
+                    facts["logging"] = msgspec.to_builtins(policy)
                 target = f"version {served.owner}~{served.model} {served.version}"
                 journal(connection, "version.deploy", target, facts)
                 self._store.publish(staged, key, metadata_json(served))

@@ -12,7 +12,6 @@ from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.api.manifest import Manifest
 from mlserve_jupyter.errors import Conflict, ModelNotFound
-from mlserve_jupyter.registry.log_policies import encoded
 from mlserve_jupyter.storage.engine import writing
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.tables import model_versions, models, registry_state
@@ -67,18 +66,10 @@ def next_version(
                 description=manifest.description,
                 created_at=now,
                 updated_at=now,
-                log_policy=None if manifest.logging is None else encoded(manifest.logging),
             )
         )
         return model_id, 1
     changes = {"description": manifest.description} if manifest.description else {}
-    if manifest.logging is not None:
-        changes["log_policy"] = encoded(manifest.logging)
-        connection.execute(  # they carry the policy
-            model_versions.update()
-            .where(model_versions.c.model_id == model_id)
-            .values(updated_at=now)
-        )
     connection.execute(
         models.update().where(models.c.id == model_id).values(updated_at=now, **changes)
     )

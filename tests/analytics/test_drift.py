@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from mlserve_jupyter.analytics.drift import WatchedVersion, compare, fold_old_days, read_drift
 from mlserve_jupyter.analytics.histogram_rows import Counted, Counts, Period, add_counted
 from mlserve_jupyter.api.drift import ALPHA, FeatureDrift
-from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.log_policy import LogChanges
 from mlserve_jupyter.api.profile import Counter, FeatureProfile, Profile
 from mlserve_jupyter.artifacts.infer import infer_inputs
 from mlserve_jupyter.artifacts.profile import profile_inputs
@@ -160,7 +160,7 @@ def test_columns_that_the_log_leaves_out_have_no_baseline(engine: Engine, deploy
         for name in ("size", "kind")
     ]
     profile = Profile(n_rows=2, features=features)
-    hidden = LogPolicy(without=["size"])
+    hidden = LogChanges(without=["size"])
     first = deploy(baseline=profile, logging=hidden)
     second = deploy(baseline=profile)  # the policy stays with the model
     for served in (first, second):

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import WaitingRow
-from mlserve_jupyter.api.log_policy import LoggedAs, LogPolicy, logged_as
+from mlserve_jupyter.api.log_policy import LogChanges, LoggedAs, LogPolicy, logged_as
 from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
@@ -131,14 +131,16 @@ def test_a_version_that_is_gone_costs_no_other_call_that_is_only_counted(
 def test_the_policy_of_a_model_reaches_its_versions_old_and_new(deploy: Deploys) -> None:
     first = deploy()
     assert deploy.registry.snapshot().by_id(first.model_id).versions[1].logged_as is None
-    wanted = LogPolicy(share=0.5, without=["kind"])
+    wanted = LogChanges(share=0.5, without=["kind"])
     deploy.registry.update_model(first.model_id, UpdateModel(logging=wanted))
     deploy()
     model = deploy.registry.snapshot().by_id(first.model_id)
-    assert model.logging == wanted
+    assert model.logging == wanted.applied_to(LogPolicy())
     assert [version.logged_as for version in model.versions.values()] == [
         LoggedAs(0.5, True, frozenset({"kind"}), ("size", "kind"))
     ] * 2
-    deploy.registry.update_model(first.model_id, UpdateModel(logging=LogPolicy()))
+    deploy.registry.update_model(
+        first.model_id, UpdateModel(logging=LogChanges(share=1, without=[]))
+    )
     model = deploy.registry.snapshot().by_id(first.model_id)
     assert [version.logged_as for version in model.versions.values()] == [None, None]

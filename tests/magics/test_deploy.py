@@ -255,6 +255,11 @@ def test_what_is_logged_is_chosen_with_the_deploy_and_changed_later(
     with pytest.raises(InvalidUsage, match="cannot be logged"):
         run("logging discreet --log sometimes", namespace)
     assert "no calls" in repr(run("logging discreet", namespace))
+    assert "all calls, without a" in repr(run("logging discreet --log all", namespace))
+    assert "without a" in repr(run("deploy clf --name discreet --log 0.4", namespace))
+    assert "would be left out" in repr(run("logging discreet --log no-inputs", namespace))
+    cleared = repr(run("logging discreet --log inputs --log-without ''", namespace))
+    assert cleared.endswith("keeps 40 % of the calls, at random.")
 
 
 def test_archiving_asks_first(namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

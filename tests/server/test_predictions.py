@@ -20,7 +20,7 @@ from pyarrow import parquet
 from tornado.httputil import HTTPHeaders
 
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
-from mlserve_jupyter.api.log_policy import LogPolicy
+from mlserve_jupyter.api.log_policy import LogChanges
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.client.connection import Connection
@@ -88,19 +88,40 @@ def test_what_is_kept_is_changed_by_the_owner_and_holds_at_once(
         predict(server, "kept", 1.0)
     assert logged(server, "kept") == []
     assert server.request("GET", "api/v1/models/kept").json()["n_predictions"] == 3
-    server.request("PATCH", "api/v1/models/kept", json={"logging": {"inputs": False}})
+    server.request("PATCH", "api/v1/models/kept", json={"logging": {"share": 1, "inputs": False}})
     predict(server, "kept", 2.0)
     [item] = logged(server, "kept")
     assert (item["inputs"], item["outputs"], item["status"]) == (None, [2.0], "ok")
-    server.request("PATCH", "api/v1/models/kept", json={"logging": {}})
+    server.request("PATCH", "api/v1/models/kept", json={"logging": {"inputs": True}})
     predict(server, "kept", 3.0)
     assert logged(server, "kept")[0]["inputs"] == {"instances": [[3.0]]}
+
+
+def test_a_column_stays_out_of_the_log_until_it_is_said_that_none_is(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    deploy(server, "personal", tmp_path, logging=LogChanges(without=["x0"]))
+    changes: list[dict[str, Any]] = [
+        {"share": 0.5}, {"inputs": False}, {"share": 0}, {}, {"share": 1}, {"inputs": True},
+    ]  # fmt: skip
+    for change in changes:
+        answer = server.request("PATCH", "api/v1/models/personal", json={"logging": change})
+        assert answer.json()["logging"]["without"] == ["x0"], change
+    model = deploy(server, "personal", tmp_path, logging=LogChanges(share=1.0))["model"]
+    assert model["logging"] == {"share": 1.0, "inputs": True, "without": ["x0"]}
+    [event] = server.request("GET", "api/v1/audit?action=version.deploy&limit=1").json()["items"]
+    assert event["details"]["logging"]["without"] == ["x0"]
+    predict(server, "personal", 1.0)
+    assert logged(server, "personal")[0]["inputs"]["dataframe_split"]["columns"] == []
+    server.request("PATCH", "api/v1/models/personal", json={"logging": {"without": []}})
+    predict(server, "personal", 2.0)
+    assert logged(server, "personal")[0]["inputs"] == {"instances": [[2.0]]}
 
 
 def test_a_version_that_names_its_columns_otherwise_is_warned_of(
     server: LiveServer, tmp_path: Path
 ) -> None:
-    deploy(server, "renamed", tmp_path, logging=LogPolicy(without=["x0"]))
+    deploy(server, "renamed", tmp_path, logging=LogChanges(without=["x0"]))
     predict(server, "renamed", 1.0)
     [item] = logged(server, "renamed")
     assert item["inputs"] == {"dataframe_split": {"columns": [], "data": [[]]}}
