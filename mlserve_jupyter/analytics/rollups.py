@@ -51,7 +51,6 @@ UNKNOWN_METHOD = ""
 """Calls that named a method which the version does not have, as callers can make up many."""
 
 _EXPIRE_ROWS = 5000
-_MAX_METHOD_CHARS = 128
 
 # Any constant will do: it keeps two processes from folding at once.
 _ADVISORY_LOCK = 0x6D6C7365727602
@@ -60,10 +59,13 @@ _ADVISORY_LOCK = 0x6D6C7365727602
 def count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
     """Add a batch of the prediction log to the rollups; an ``Observer`` of the log."""
     groups: dict[tuple[str, str, str, str, int], list[PredictionRecord]] = {}
+    methods = _methods(connection, {row.record.version_id for row in rows})
     for row in rows:
         record = row.record
         minute_s = int(record.created_at.timestamp()) // MINUTE_S * MINUTE_S
-        key = (record.model_id, record.version_id, record.method, record.principal, minute_s)
+        is_known = record.method in methods.get(record.version_id, ())
+        method = record.method if is_known else UNKNOWN_METHOD
+        key = (record.model_id, record.version_id, method, record.principal, minute_s)
         group = groups.get(key)
         if group is None:
             groups[key] = [record]
@@ -74,7 +76,7 @@ def count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
             "id": id,
             "model_id": model_id,
             "version_id": version_id,
-            "method": method[:_MAX_METHOD_CHARS].replace("\0", "?"),
+            "method": method,
             "principal": principal,
             "start_s": minute_s,
             **tally_calls(records),
@@ -164,15 +166,13 @@ def _fold_some(connection: Connection) -> None:
     deltas = connection.execute(
         sa.select(stat_deltas).order_by(stat_deltas.c.id).limit(FOLD_ROWS)
     ).all()
-    methods = _methods(connection, {delta.version_id for delta in deltas})
+    there = _versions(connection, {delta.version_id for delta in deltas})
     minutes: dict[_Key, list[_Part]] = {}
     for delta in deltas:
-        known = methods.get(delta.version_id)
-        if known is None:
+        if delta.version_id not in there:
             continue  # the version was deleted, and its statistics with it
-        method = delta.method if delta.method in known else UNKNOWN_METHOD
         key = _Key(
-            delta.model_id, MINUTE_S, delta.start_s, delta.version_id, method, delta.principal
+            delta.model_id, MINUTE_S, delta.start_s, delta.version_id, delta.method, delta.principal
         )
         minutes.setdefault(key, []).append(_part(delta))
     by_caller: dict[_Key, list[_Part]] = {}
@@ -196,14 +196,24 @@ def _fold_some(connection: Connection) -> None:
 
 
 def _methods(connection: Connection, version_ids: set[str]) -> dict[str, frozenset[str]]:
-    """Return the methods of versions, which stay until the end of the transaction."""
+    """Return the methods of those versions that are there."""
     found = connection.execute(
-        sa.select(model_versions.c.id, model_versions.c.methods)
+        sa.select(model_versions.c.id, model_versions.c.methods).where(
+            model_versions.c.id.in_(version_ids)
+        )
+    )
+    return {row.id: frozenset(msgspec.json.decode(row.methods, type=list[str])) for row in found}
+
+
+def _versions(connection: Connection, version_ids: set[str]) -> set[str]:
+    """Return those versions that are there, and stay until the end of the transaction."""
+    found = connection.scalars(
+        sa.select(model_versions.c.id)
         .where(model_versions.c.id.in_(version_ids))
         .order_by(model_versions.c.id)
         .with_for_update(read=True, key_share=True)
     )
-    return {row.id: frozenset(msgspec.json.decode(row.methods, type=list[str])) for row in found}
+    return set(found)
 
 
 def _merge(connection: Connection, table: sa.Table, periods: dict[_Key, list[_Part]]) -> None:

@@ -412,9 +412,15 @@ def test_methods_that_callers_make_up_are_one(engine: Engine, deploy: Deploys) -
     served = deploy()
     names = ["predict", "x" * 1000, "made\0up", "", *(f"m{i}" for i in range(20))]
     write(engine, [call(served, i, method=name, created_at=now()) for i, name in enumerate(names)])
-    fold(engine)
-    report = Reports(engine).model(reported(served), When())
-    assert {each.method: each.n for each in report.methods} == {UNKNOWN_METHOD: 23, "predict": 1}
+    model, reports = reported(served), Reports(engine)
+    for fold_first in (False, True):
+        if fold_first:
+            fold(engine)
+        report = reports.model(model, When())
+        known = {each.method: each.n for each in report.methods}
+        assert known == {UNKNOWN_METHOD: 23, "predict": 1}
+        assert {each.method for each in report.slowest} <= {UNKNOWN_METHOD, "predict"}
+        assert reports.timeseries(model, When(), method="m1").all.n == 0
 
 
 def test_there_is_nothing_before_the_first_call(engine: Engine, deploy: Deploys) -> None:
