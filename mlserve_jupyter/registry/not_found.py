@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.registry.catalog import CatalogModel
 
 _MAX_COMPARED = 500
+_MAX_LISTED = 10
 
 
 def model_not_found(
@@ -86,8 +87,11 @@ def _near(name: str, own: Iterable[str]) -> list[str]:
 
 def _available(model: CatalogModel) -> str:
     """Return in words which versions answer where they are named."""
-    answering = [str(v.version) for v in model.versions.values() if v.status != "archived"]
-    if not answering:
+    numbers = sorted(v.version for v in model.versions.values() if v.status != "archived")
+    if not numbers:
         return "none, since all are archived"
-    shown = ", ".join(answering[:10]) + (", …" if len(answering) > 10 else "")
-    return f"version {shown}"
+    if len(numbers) == 1:
+        return f"version {numbers[0]}"
+    *others, last = [str(number) for number in numbers[-_MAX_LISTED:]]
+    left_out = "…, " if len(numbers) > _MAX_LISTED else ""
+    return f"version {left_out}{', '.join(others)} or {last}"
