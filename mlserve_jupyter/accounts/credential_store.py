@@ -153,6 +153,7 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
     row = connection.execute(
         sa.select(
             api_keys.c.id,
+            api_keys.c.name.label("key_name"),
             api_keys.c.sha256,
             api_keys.c.scopes,
             api_keys.c.model_ids,
@@ -185,6 +186,7 @@ def _find_key(connection: Connection, secret: str, epoch: int) -> Finding:
         scopes=scopes,
         model_ids=None if row.model_ids is None else msgspec.json.decode(row.model_ids, type=_Ids),
         credential_id=row.id,
+        credential_name=row.key_name,
         rate_limit=row.rate_limit if has_own_limit else row.user_limit,
         # More keys are not more requests: those without a limit of their own share their user's,
         # and those with one count there as well, unless they are an administrator's.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mlserve_jupyter.api.keys import Scope
 from mlserve_jupyter.storage.users import Role
+
+MAX_SHOWN_CHARS = 128
+"""Of a caller as the prediction log shows it: the width of its column."""
 
 ALL_SCOPES: frozenset[Scope] = frozenset(("predict", "read", "deploy", "admin"))
 
@@ -35,6 +38,8 @@ class Principal:
         The models that it may be used for; None for all.
     credential_id
         Of the API key, or of the family of tokens; empty for the others.
+    credential_name
+        Of the API key, by which its owner knows it; empty for the others.
     rate_limit
         Requests a minute; 0 for no limit, None for what the settings say.
     quota_id
@@ -51,10 +56,14 @@ class Principal:
     scopes: frozenset[Scope] = ALL_SCOPES
     model_ids: frozenset[str] | None = None
     credential_id: str = ""
+    credential_name: str = field(default="", compare=False)
     rate_limit: int | None = 0
     quota_id: str = ""
     user_limit: int | None = 0
 
     def __str__(self) -> str:
-        """Show the caller as the prediction log does."""
-        return f"{self.user} ({self.via})"
+        """Show the caller as the prediction log does, with the name of a key."""
+        if not self.credential_name:
+            return f"{self.user} ({self.via})"
+        shown = f"{self.user} ({self.via} {self.credential_name})"
+        return shown if len(shown) <= MAX_SHOWN_CHARS else f"{shown[: MAX_SHOWN_CHARS - 2]}…)"

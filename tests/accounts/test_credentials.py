@@ -87,6 +87,15 @@ async def test_a_key_proves_its_user_with_what_it_was_made_for(engine: Engine, u
     assert principal.role == "user"
     assert principal.rate_limit == 7
     assert principal.credential_id == made.id
+    assert str(principal) == "owner (key one)"
+
+
+def test_a_caller_is_shown_with_the_name_of_the_key_as_wide_as_the_log_has_room() -> None:
+    assert str(Principal("ann", "token", credential_id="family")) == "ann (token)"
+    named = Principal("a" * 64, "key", credential_name="k" * 64)
+    assert len(str(named)) == 128
+    assert str(named).endswith("kkk…)")
+    assert named == Principal("a" * 64, "key"), "the name does not make another caller"
 
 
 async def test_a_keys_own_limit_stands_alone_for_administrators_only(
