@@ -90,6 +90,8 @@ class DatabaseStatus(msgspec.Struct, frozen=True):
         None if there is none.
     predictions_per_day, growth_bytes_per_day
         Of the last seven days.
+    growth_span_days
+        How much of these the log covers: the less, the less its rates say.
     days_until_full
         At that rate, see :func:`days_until_full`; None for never, or if ``free_bytes`` is.
     retention_days
@@ -107,6 +109,7 @@ class DatabaseStatus(msgspec.Struct, frozen=True):
     oldest_prediction_at: datetime | None = None
     predictions_per_day: float | None = None
     growth_bytes_per_day: float | None = None
+    growth_span_days: float | None = None
     days_until_full: float | None = None
     archives: ArchivesStatus | None = None
 
@@ -204,6 +207,7 @@ def _with_growth(engine: Engine, settings: Settings, status: DatabaseStatus) -> 
         oldest_prediction_at=oldest_at,
         predictions_per_day=per_day,
         growth_bytes_per_day=growth,
+        growth_span_days=min(GROWTH_SPAN, now - (oldest_at or now)) / DAY,
         days_until_full=in_days,
         archives=archives,
     )

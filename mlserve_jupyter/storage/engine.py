@@ -184,6 +184,20 @@ def shown_url(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
+def missing_file(settings: Settings) -> Path | None:
+    """Return the SQLite file that :func:`open_engine` would make; None if there is nothing to make.
+
+    Raises
+    ------
+    SettingsInvalid
+        The URL cannot be read.
+    """
+    url = _read_url(settings.resolved_database_url)
+    if url.get_backend_name() != "sqlite" or Path(str(url.database)).exists():
+        return None
+    return Path(str(url.database))
+
+
 def _read_url(text: str) -> URL:
     try:
         url = make_url(text)

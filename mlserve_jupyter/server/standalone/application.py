@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
@@ -22,6 +23,12 @@ from mlserve_jupyter.errors import MLServeError, SettingsInvalid
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.server.standalone.access_log import check_target
 from mlserve_jupyter.server.standalone.admin import prepare_admins, run_admin_command
+from mlserve_jupyter.server.standalone.command_line import (
+    COMMANDS,
+    check_config,
+    check_options,
+    check_words,
+)
 from mlserve_jupyter.server.standalone.db import run_db_command
 from mlserve_jupyter.server.standalone.host_key import KEY_FILE, read_or_make_key
 from mlserve_jupyter.server.standalone.logs import log_to_stderr
@@ -45,6 +52,7 @@ class MLServeServer(SettingsTraits, JupyterApp):
     `jupyter mlserve key` prints the key that callers send in the header X-MLServe-Key.
     `jupyter mlserve admin create --email ann@example.org` makes the first account.
     `jupyter mlserve db status` says how large the database is, and when its disk will be full.
+    `jupyter mlserve openapi` prints the description of the REST API.
     """
 
     name = "jupyter-mlserve"
@@ -113,8 +121,10 @@ class MLServeServer(SettingsTraits, JupyterApp):
         """
         app = cls()
         app.raise_config_file_errors = True
+        check_options(app, argv)
         try:
             app.parse_command_line(list(argv))
+            check_words(app.extra_args)
             from_command_line: Config = deepcopy(app.config)
             app.load_config_file(suppress_errors=False)
             app.update_config(from_command_line)
@@ -126,6 +136,17 @@ class MLServeServer(SettingsTraits, JupyterApp):
                 f"The configuration file cannot be read: {type(error).__name__}: {error}"
             ) from error
         return app
+
+    def update_config(self, config: Config) -> None:
+        """Take values, and refuse those of no option.
+
+        Raises
+        ------
+        SettingsInvalid
+            Naming the option that was probably meant.
+        """
+        check_config(self, config)
+        super().update_config(config)
 
     def exit(self, exit_status: int | str | None = 0) -> None:
         """End the process, or refuse what was configured: a reload must not end the server.
@@ -204,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["openapi"]:
             print(_openapi(MLServeServer.configured(arguments[1:]).options().base_url))
             return 0
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            check_words(arguments[:1])
         commands = {"admin": run_admin_command, "db": run_db_command}
         if arguments[:1] and arguments[0] in commands:
             return commands[arguments[0]](
@@ -236,12 +259,20 @@ def _serve(app: MLServeServer, arguments: Sequence[str]) -> int:
     allow_many_connections()
     parent = Parent(orders, lambda: MLServeServer.configured(arguments).orders())
     log.info(
-        "Serving at %s with %d process(es). The key is in %s; `jupyter mlserve key` prints it.",
+        "Serving at %s with %d process(es). The key is in %s; `%s` prints it.",
         parent.options.url,
         parent.options.workers,
         parent.options.settings.data_dir / KEY_FILE,
+        _key_command(parent.options.settings.data_dir),
     )
     return parent.run()
+
+
+def _key_command(data_dir: Path) -> str:
+    """Return the command that prints the key in a data folder."""
+    if data_dir == MLServeServer().platform_settings().data_dir:
+        return "jupyter mlserve key"
+    return f"jupyter mlserve key --data-dir={shlex.quote(str(data_dir))}"
 
 
 def allow_many_connections() -> None:

@@ -90,6 +90,7 @@ def _upgrade(settings: Settings, asked: argparse.Namespace) -> tuple[Upgrade, st
 def _status(settings: Settings, asked: argparse.Namespace) -> tuple[DatabaseStatus, str]:
     from mlserve_jupyter.analytics.database_status import read_status
 
+    _check_exists(settings)
     with _opened(settings) as engine:
         status = read_status(engine, settings, asked.capacity)
     return status, _shown(status)
@@ -111,7 +112,8 @@ def _archive(settings: Settings, asked: argparse.Namespace) -> tuple[list[Archiv
         ]
     n_rows = sum(day.n_rows for day in done)
     return done, (
-        f"{n_rows} predictions of {len(done)} days before {before.date()} were archived."
+        f"{_counted(n_rows, 'prediction')} of {_counted(len(done), 'day')} before {before.date()} "
+        f"{'was' if n_rows == 1 else 'were'} archived."
         if done
         else f"There is nothing to archive before {before.date()}."
     )
@@ -129,11 +131,34 @@ def _restore(settings: Settings, asked: argparse.Namespace) -> tuple[list[Restor
     if not done:
         return done, "There is no archive of these days."
     n_without = sum(day.n_without_model for day in done)
-    without = f" {n_without} are of models that were deleted since." if n_without else ""
+    without = ""
+    if n_without:
+        without = f" {n_without} {_are(n_without)} of models that were deleted since."
+    n_rows = sum(day.n_rows for day in done)
     return done, (
-        f"{sum(day.n_rows for day in done)} predictions are back until "
+        f"{_counted(n_rows, 'prediction')} {_are(n_rows)} back until "
         f"{kept_until:%Y-%m-%d %H:%M} UTC.{without}"
     )
+
+
+def _check_exists(settings: Settings) -> None:
+    """Refuse to make a database for a question, which a misspelled folder would come to.
+
+    Raises
+    ------
+    InvalidRequest
+        Opening the database would make its file.
+    SettingsInvalid
+        The URL cannot be read.
+    """
+    from mlserve_jupyter.storage.engine import missing_file
+
+    path = missing_file(settings)
+    if path is not None:
+        raise InvalidRequest(
+            f"There is no database at {path}: say where it is by --data-dir or --database-url. "
+            "The first start of a server makes it, and so does `jupyter mlserve db upgrade`."
+        )
 
 
 @contextmanager
@@ -152,6 +177,7 @@ def _retention(settings: Settings) -> Iterator[Retention]:
     from mlserve_jupyter.archiving import opened_retention
     from mlserve_jupyter.storage.schema import prepare_schema
 
+    _check_exists(settings)
     with _opened(settings) as engine:
         prepare_schema(engine)
         with opened_retention(settings, engine, operator_origin()) as retention:
@@ -187,8 +213,8 @@ def _parser() -> argparse.ArgumentParser:
         "--older-than-days", type=_natural, help="whole days before that; else retention_days"
     )
     restore = add("restore", _restore, "put archived predictions back for a time")
-    restore.add_argument("--since", type=date.fromisoformat, required=True, help="the first day")
-    restore.add_argument("--until", type=date.fromisoformat, help="the last day; else the first")
+    restore.add_argument("--since", type=_day, required=True, help="the first day")
+    restore.add_argument("--until", type=_day, help="the last day; else the first")
     restore.add_argument(
         "--keep-days", type=_natural, default=_KEPT_DAYS, help="how long they stay"
     )
@@ -200,50 +226,68 @@ def _shown(status: DatabaseStatus) -> str:
     if status.revision != status.head_revision:
         lines.append(
             f"The schema is at revision {status.revision or 'none'}; this release has "
-            f"{status.head_revision}: run `jupyter mlserve db upgrade`."
+            f"{status.head_revision}: run `jupyter mlserve db upgrade` with the same options."
         )
     about = "about " if status.sizes_are_estimated else ""
     width = max((len(table.name) for table in status.tables), default=0)
     lines += [
-        f"  {table.name:<{width}}  {about}{_size(table.size_bytes):>10}  {table.n_rows:>12,} rows"
+        f"  {table.name:<{width}}  {about}{_size(table.size_bytes):>10}  "
+        f"{_counted(table.n_rows, 'row'):>16}"
         for table in status.tables
         if table.n_rows
     ]
     if status.archives is None:
         return "\n".join(lines)
-    lines.append(
-        f"It grows by {_size(status.growth_bytes_per_day or 0)} a day "
-        f"({status.predictions_per_day or 0:,.0f} predictions)."
-    )
+    if status.oldest_prediction_at is None:
+        lines.append("No predictions are in the log, so that nothing can be said of its growth.")
+    else:
+        lines.append(
+            f"It grows by {_size(status.growth_bytes_per_day or 0)} a day "
+            f"({_counted(round(status.predictions_per_day or 0), 'prediction')}){_caveat(status)}."
+        )
     free = "an unknown size (say --capacity)"
     if status.free_bytes is not None:
         free = _size(status.free_bytes)
     lines.append(f"Free: {free}. Full in: {_days(status)}.")
-    kept = f"{status.retention_days} days" if status.retention_days else "for ever"
-    lines.append(f"Predictions are kept {kept}; the oldest is of {_day(status)}.")
+    kept = _counted(status.retention_days, "day") if status.retention_days else "for ever"
+    oldest_at = status.oldest_prediction_at
+    oldest = "" if oldest_at is None else f"; the oldest is of {oldest_at.date()}"
+    lines.append(f"Predictions are kept {kept}{oldest}.")
     archives = status.archives
     if archives.n_days:
         lines.append(
-            f"Archives: {archives.n_days} days from {archives.first_day} to {archives.last_day}, "
-            f"{archives.n_rows:,} predictions, {_size(archives.size_bytes)}; "
-            f"{archives.n_unfinished} of them under way, restored or in the database as well."
+            f"Archives: {_counted(archives.n_days, 'day')} from {archives.first_day} to "
+            f"{archives.last_day}, {_counted(archives.n_rows, 'prediction')}, "
+            f"{_size(archives.size_bytes)}; {archives.n_unfinished} of them under way, restored "
+            "or in the database as well."
         )
     return "\n".join(lines)
+
+
+def _caveat(status: DatabaseStatus) -> str:
+    """Say how little a rate says that is of less than a day."""
+    span = timedelta(days=status.growth_span_days or 0)
+    if span >= timedelta(days=1):
+        return ""
+    minutes = max(round(span / timedelta(minutes=1)), 1)
+    shown = _counted(minutes, "minute") if minutes < 120 else _counted(minutes // 60, "hour")
+    return f", reckoned from no more than {shown} of predictions"
 
 
 def _days(status: DatabaseStatus) -> str:
     if status.free_bytes is None:
         return "unknown"
-    return (
-        "never, at this rate"
-        if status.days_until_full is None
-        else (f"{status.days_until_full:,.0f} days")
-    )
+    if status.days_until_full is None:
+        return "never, at this rate"
+    return _counted(round(status.days_until_full), "day")
 
 
-def _day(status: DatabaseStatus) -> str:
-    at = status.oldest_prediction_at
-    return "never" if at is None else at.date().isoformat()
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _size(n_bytes: float) -> str:
@@ -262,6 +306,13 @@ def _bytes(text: str) -> int:
     base = 1024 if unit.endswith("I") else 1000
     power = " KMGTP".index(unit[0]) if unit else 0
     return round(float(found[1]) * float(base) ** power)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-05-31") from None
 
 
 def _natural(text: str) -> int:
