@@ -245,13 +245,16 @@ class Retention:
 
     def _sweep(self) -> None:
         """Clear away what runs that were cut off have left; the folder may serve others, too."""
-        for archive in read_archives(self._engine):
-            with disk_errors(self._folder):
-                remove_tree(self._folder / archive.id)
-            if archive.state == "writing":  # all of its rows are in the table
-                self._objects.delete(archive.key)
-                with writing(self._engine) as connection:
-                    connection.execute(archives.delete().where(archives.c.id == archive.id))
+        own = {archive.id for archive in read_archives(self._engine)}
+        with disk_errors(self._folder):
+            make_private_folder(self._folder)
+            for folder in self._folder.iterdir():
+                if folder.name in own:
+                    remove_tree(folder)
+        for archive in read_archives(self._engine, ["writing"]):  # all of its rows are in the table
+            self._objects.delete(archive.key)
+            with writing(self._engine) as connection:
+                connection.execute(archives.delete().where(archives.c.id == archive.id))
 
     def _removable(self) -> list[Archive]:
         """Return the archives whose rows are to be deleted one by one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,9 @@ _STEPS_ON_DISK = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove"}
 def test_row_36_archiving_killed_at_any_step_loses_nothing(
     engine: Engine, settings: Settings, deploy: Deploys, tmp_path: Path
 ) -> None:
+    # Files in a folder: a put into S3 is one step, and a slow one.
+    settings = replace(settings, artifacts_url="")
     served = deploy()
-    archived: list[str] = []
     for step in range(1, MAX_STEPS):
         log_calls(engine, settings, served, *times_on(OLD, 3))
         fresh = set(rows_of(engine))
