@@ -18,6 +18,7 @@ from mlserve_jupyter.api.resources import (
     ListPredictions,
     UpdateModel,
 )
+from mlserve_jupyter.errors import InvalidUsage
 
 if TYPE_CHECKING:
     from mlserve_jupyter.api.prediction_export import ExportFormat
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _Wire = TypeVar("_Wire")
 
 _PAGE_CALLS = 500
+
+_FORMATS: dict[str, ExportFormat] = {
+    ".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+}  # fmt: skip
 
 
 class LogCalls(ABC):
@@ -104,7 +109,7 @@ class LogCalls(ABC):
         name: str,
         file: str | Path,
         *,
-        format: ExportFormat = "parquet",
+        format: ExportFormat | None = None,
         version: int | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
@@ -123,9 +128,16 @@ class LogCalls(ABC):
         file
             What it overwrites, once all of it has come.
         format
-            ``parquet`` (the server needs pyarrow), ``csv`` or ``jsonl``.
+            ``parquet`` (the server needs pyarrow), ``csv`` or ``jsonl``; None for what the ending
+            says: ``.parquet``, ``.csv``, ``.jsonl`` or ``.ndjson``.
+
+        Raises
+        ------
+        InvalidUsage
+            The ending is another, and no format is given.
         """
         target = Path(file)
+        format = format or _format_of(target)
         params = _wanted(version, since, until, status, method, principal, labelled, contains)
         self._download(_path(name), target, {**params, "format": format})
         return target
@@ -145,6 +157,16 @@ class LogCalls(ABC):
             content=encode_json(UpdateModel(logging=changes)),
             headers={"Content-Type": "application/json"},
         )
+
+
+def _format_of(file: Path) -> ExportFormat:
+    try:
+        return _FORMATS[file.suffix.lower()]
+    except KeyError:
+        raise InvalidUsage(
+            f"What format {file.name!r} is to have, its ending does not say: it may be "
+            f"{', '.join(_FORMATS)}; or give format='parquet', 'csv' or 'jsonl'."
+        ) from None
 
 
 def _path(name: str) -> str:

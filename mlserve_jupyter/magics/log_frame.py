@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlserve_jupyter.api.resources import DescribePrediction, DescribeVersion
-from mlserve_jupyter.api.signature import OutputSpec
+from mlserve_jupyter.api.signature import Column, OutputSpec
 
 if TYPE_CHECKING:
     import pandas
@@ -25,6 +25,10 @@ LAST_COLUMNS = (
 """Around the input's own columns; one of these that has such a name is called ``input.<name>``."""
 
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_REFUSED = ("invalid_body", "signature_mismatch", "too_large", "unsupported_media_type")
+"""Of calls with such a status nobody knows what is in which column."""
+
+_TRUTHS = {"true": True, "false": False}
 _BY_ROW = ("ndarray", "dataframe", "series", "sparse", "list")
 
 Row = dict[str, Any]
@@ -47,15 +51,15 @@ def rows_of(
     -------
     tuple of list of dict, and list of str
         The rows, and the columns of the inputs among theirs, as they are called there. A call whose
-        inputs the log does not have is one row without them.
+        inputs the log does not have, or whose body was refused, is one row without them.
     """
     rows: list[Row] = []
     shown: dict[str, str] = {}
     for call in calls:
         version = version_of(call.version)
-        names = [column.name for column in version.signature.inputs.columns]
+        columns = version.signature.inputs.columns
         spec = version.signature.outputs.get(call.method)
-        for i, inputs in enumerate(_input_rows(call.inputs, names)):
+        for i, inputs in enumerate(_input_rows(call, columns)):
             for name in inputs:
                 shown.setdefault(name, _free_name(name))
             own = {shown[name]: value for name, value in inputs.items()}
@@ -108,19 +112,26 @@ def _prediction(outputs: Any, i: int, n_rows: int, spec: OutputSpec | None) -> A
     return outputs[i]
 
 
-def _input_rows(inputs: msgspec.Raw, names: Sequence[str]) -> list[Row]:
+def _input_rows(call: DescribePrediction, columns: Sequence[Column]) -> list[Row]:
     """Return what a call has asked about, row by row; one empty row where that is not known."""
+    if call.status in _REFUSED:
+        return [{}]
     try:
-        rows = list(_rows_in(msgspec.json.decode(inputs), names))
+        rows = list(_rows_in(msgspec.json.decode(call.inputs), columns))
     except (LookupError, TypeError, ValueError, AttributeError):
-        rows = []  # a call that was refused may have brought anything
+        rows = []  # a call that failed may have brought anything
+    if call.status != "ok" and any(
+        row.keys() - {column.name for column in columns} for row in rows
+    ):
+        rows = []
     return rows or [{}]
 
 
-def _rows_in(content: Any, names: Sequence[str]) -> Iterator[Row]:
+def _rows_in(content: Any, columns: Sequence[Column]) -> Iterator[Row]:
+    names = [column.name for column in columns]
     match content:
-        case {"dataframe_split": {"columns": columns, "data": data}}:
-            yield from (dict(zip(columns, row, strict=True)) for row in data)
+        case {"dataframe_split": {"columns": sent, "data": data}}:
+            yield from (dict(zip(sent, row, strict=True)) for row in data)
         case {"dataframe_records": [*rows]} | {"instances": [*rows]} | {"inputs": [*rows]}:
             yield from (_row(row, names) for row in rows)
         case {"inputs": {**by_name}}:
@@ -129,7 +140,7 @@ def _rows_in(content: Any, names: Sequence[str]) -> Iterator[Row]:
         case {"base64": str(encoded), **_others}:
             yield from _arrow_rows(base64.b64decode(encoded), names)
         case str(text):
-            yield from _csv_rows(text, names)
+            yield from _csv_rows(text, columns)
 
 
 def _row(row: Any, names: Sequence[str]) -> Row:
@@ -142,11 +153,34 @@ def _row(row: Any, names: Sequence[str]) -> Row:
     return dict(zip(names, row, strict=True))
 
 
-def _csv_rows(text: str, names: Sequence[str]) -> Iterator[Row]:
-    lines = list(csv.reader(io.StringIO(text)))
+def _csv_rows(text: str, columns: Sequence[Column]) -> Iterator[Row]:
+    by_name = {column.name: column for column in columns}
+    names = list(by_name)
+    lines = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
     if lines and set(lines[0]) & set(names):
         names = lines.pop(0)
-    yield from (dict(zip(names, line, strict=True)) for line in lines if line)
+    for line in lines:
+        if line:
+            row = dict(zip(names, line, strict=True))
+            yield {name: _cell(cell, by_name.get(name)) for name, cell in row.items()}
+
+
+def _cell(text: str, column: Column | None) -> Any:
+    """Return a cell of CSV as JSON would have brought it; what it is not stays a text."""
+    kind = "any" if column is None else column.kind
+    if text == "" and kind not in ("string", "any"):
+        return None
+    try:
+        if kind == "integer":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError:
+        return text
+    if kind == "boolean":
+        return _TRUTHS.get(text.lower(), text)
+    categories = () if column is None else column.categories or ()
+    return next((each for each in categories if str(each) == text), text)
 
 
 def _arrow_rows(body: bytes, names: Sequence[str]) -> Iterator[Row]:

@@ -27,13 +27,15 @@ def version(
     return cast(DescribeVersion, SimpleNamespace(signature=Signature(spec, outputs)))
 
 
-def call(inputs: Any, outputs: Any = None, labels: Any = None, n_rows: int = 1) -> Any:
+def call(
+    inputs: Any, outputs: Any = None, labels: Any = None, n_rows: int = 1, status: str = "ok"
+) -> Any:
     def raw(value: Any) -> msgspec.Raw:
         return msgspec.Raw(msgspec.json.encode(value))
 
     return DescribePrediction(
         request_id="r", model="m", version=1, method="predict", principal="ada (key)",
-        created_at=NOON, status="ok", cached=False, n_rows=n_rows, queue_ms=0.0, load_ms=0.0,
+        created_at=NOON, status=status, cached=False, n_rows=n_rows, queue_ms=0.0, load_ms=0.0,
         predict_ms=1.0, total_ms=2.0, inputs=raw(inputs), outputs=raw(outputs), truncated=False,
         labels=raw(labels),
     )  # fmt: skip
@@ -83,8 +85,45 @@ def test_csv_and_columns_of_numbers_become_columns_too() -> None:
         "base64": base64.b64encode(sink.getvalue()).decode(),
     }
     found = frame([call("b,a\n2,1\n"), call("1,2"), call(arrow)], version("a", "b"))
-    assert [float(value) for value in found["a"]] == [1, 1, 1]
-    assert [float(value) for value in found["b"]] == [2, 2, 2]
+    assert found["a"].tolist() == [1, 1, 1]
+    assert found["b"].tolist() == [2, 2, 2]
+    assert (found["a"].dtype, found["b"].dtype) == ("float64", "float64")
+
+
+def test_cells_of_csv_are_what_the_version_takes() -> None:
+    columns = (
+        Column("n", "integer", "int64"),
+        Column("on", "boolean", "bool"),
+        Column("name", "string", "object"),
+        Column("size", "category", "category", categories=(1, 2), categories_dtype="int64"),
+        Column("x", "float", "float64", nullable=True),
+    )
+    signature = Signature(InputSpec("dataframe", (None, 5), columns), {})
+    described = cast(DescribeVersion, SimpleNamespace(signature=signature))
+    found = frame([call("3,TRUE,7,2,\n4,false,8,1,NaN\n", n_rows=2)], described)
+    assert found[["n", "on", "name", "size"]].to_numpy().tolist() == [
+        [3, True, "7", 2],
+        [4, False, "8", 1],
+    ]
+    assert (found["n"].dtype, found["x"].dtype) == ("int64", "float64")
+
+
+@pytest.mark.parametrize(
+    ("status", "inputs"),
+    [
+        ("unsupported_media_type", "hello"),
+        ("invalid_body", "1;2"),
+        ("signature_mismatch", {"instances": [{"a": "many", "other": 1}]}),
+        ("method_not_found", {"instances": [{"other": 1}]}),
+    ],
+)
+def test_a_body_that_was_refused_is_in_no_column_of_the_input(status: str, inputs: Any) -> None:
+    calls = [call({"instances": [[1]]}), call(inputs, status=status), call("2")]
+    found = frame(calls, version("a"))
+    assert "other" not in found.columns
+    assert found["status"].tolist() == ["ok", status, "ok"]
+    assert found["a"].dtype == "float64"
+    assert math.isnan(found["a"][1])
 
 
 def test_numbers_that_json_lacks_are_numbers_here() -> None:

@@ -25,7 +25,7 @@ from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.client.connection import Connection
 from mlserve_jupyter.client.http import Client
-from mlserve_jupyter.errors import RequestFailed
+from mlserve_jupyter.errors import InvalidUsage, RequestFailed
 from mlserve_jupyter.server.predictions import accepted_format
 from mlserve_jupyter.server.resource import request_id_of
 from mlserve_jupyter.storage.engine import open_engine, reading
@@ -224,8 +224,16 @@ def test_a_client_reads_pages_and_writes_files(
     page = client.predictions("logged", limit=3, status="ok")
     assert len(page.items) == 3
     assert page.next_cursor is not None
-    file = client.export_predictions("logged", tmp_path / "calls.csv", format="csv", since="1h")
+    file = client.export_predictions("logged", tmp_path / "calls.csv", since="1h")
     assert file.read_text().count("\n") == 6
+    lines = client.export_predictions("logged", tmp_path / "calls.NDJSON", since="1h")
+    assert {json.loads(line)["model"] for line in lines.read_text().splitlines()} == {"logged"}
+    lines.unlink()
+    with pytest.raises(InvalidUsage, match=r"'calls\.xlsx'.*\.parquet, \.csv"):
+        client.export_predictions("logged", tmp_path / "calls.xlsx")
+    other = client.export_predictions("logged", tmp_path / "calls", format="csv", since="1h")
+    assert other.read_text() == file.read_text()
+    other.unlink()
     with pytest.raises(RequestFailed, match="no-such"):
         client.export_predictions("no-such", file)
     assert file.read_text().count("\n") == 6, "what was there before stays"
