@@ -17,6 +17,7 @@ from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.errors import StorageFull, StorageUnavailable
 from mlserve_jupyter.storage.bulk import insert_rows, timestamp_text
 from mlserve_jupyter.storage.ids import new_id, new_ids
+from mlserve_jupyter.storage.jsonb_text import as_jsonb_takes
 from mlserve_jupyter.storage.tables import (
     model_versions,
     prediction_counts,
@@ -163,53 +164,86 @@ def _insert(connection: Connection) -> Any:
 def _write_together(
     connection: Connection, process_id: str, rows: Sequence[WaitingRow]
 ) -> Sequence[WaitingRow]:
-    """Write rows at once, or one by one where that is refused, and return what was written."""
+    """Write rows at once, or what of them is not refused, and return what was written."""
     try:
         with connection.begin_nested():
-            kept = [row for row in rows if row.is_kept]
-            if kept:
-                insert_rows(connection, predictions, _values(process_id, kept))
+            _insert_kept(connection, process_id, rows)
             _count_calls(connection, rows)
         return rows
     except OperationalError:
         raise
     except StatementError:
-        written = [row for row in rows if _write_alone(connection, process_id, row)]
+        written = _write_halves(
+            connection, process_id, _of_present_versions(connection, process_id, rows)
+        )
         _count_calls(connection, written)
         return written
 
 
-def _write_alone(connection: Connection, process_id: str, row: WaitingRow) -> bool:
-    """Write one row of a batch that was refused; without its values where they are the reason."""
-    if not _has_version(connection, process_id, row):
-        return False
-    if not row.is_kept:
-        return True
-    without = msgspec.structs.replace(row.record, inputs=None, outputs=None)
-    for attempt in (row, msgspec.structs.replace(row, record=without, truncated=True)):
-        try:
-            with connection.begin_nested():
-                insert_rows(connection, predictions, _values(process_id, [attempt]))
-            return True
-        except OperationalError:
-            raise
-        except StatementError as error:
-            reason = error
-    log.warning("Prediction %s cannot be logged: %s", row.record.request_id, reason.orig)
-    record_loss(connection, process_id, "refused", 1)
-    return False
+def _write_halves(
+    connection: Connection, process_id: str, rows: Sequence[WaitingRow]
+) -> list[WaitingRow]:
+    """Write rows; where they are refused, the halves of them, so that one row costs few steps."""
+    if not rows:
+        return []
+    try:
+        with connection.begin_nested():
+            _insert_kept(connection, process_id, rows)
+        return list(rows)
+    except OperationalError:
+        raise
+    except StatementError as error:
+        if len(rows) == 1:
+            return _write_without_values(connection, process_id, rows[0], error)
+    middle = len(rows) // 2
+    return [
+        *_write_halves(connection, process_id, rows[:middle]),
+        *_write_halves(connection, process_id, rows[middle:]),
+    ]
 
 
-def _has_version(connection: Connection, process_id: str, row: WaitingRow) -> bool:
-    """Whether a row's version is there, and stays until the end of the transaction."""
-    found = connection.execute(
-        sa.select(model_versions.c.id)
-        .where(model_versions.c.id == row.record.version_id)
-        .with_for_update(read=True, key_share=True)
-    ).first()
-    if found is None:
-        record_loss(connection, process_id, "version_deleted", 1)
-    return found is not None
+def _write_without_values(
+    connection: Connection, process_id: str, row: WaitingRow, reason: StatementError
+) -> list[WaitingRow]:
+    """Write a row that was refused, in case that its values are the reason."""
+    record = msgspec.structs.replace(row.record, inputs=None, outputs=None)
+    without = msgspec.structs.replace(row, record=record, truncated=True)
+    try:
+        with connection.begin_nested():
+            _insert_kept(connection, process_id, [without])
+        return [row]
+    except OperationalError:
+        raise
+    except StatementError:
+        log.warning("Prediction %s cannot be logged: %s", row.record.request_id, reason.orig)
+        record_loss(connection, process_id, "refused", 1)
+        return []
+
+
+def _of_present_versions(
+    connection: Connection, process_id: str, rows: Sequence[WaitingRow]
+) -> list[WaitingRow]:
+    """Return the rows whose version is there, and stays until the end of the transaction."""
+    present: set[str] = set()
+    for version_id in sorted({row.record.version_id for row in rows}):
+        found = connection.execute(
+            sa.select(model_versions.c.id)
+            .where(model_versions.c.id == version_id)
+            .with_for_update(read=True, key_share=True)
+        ).first()
+        if found is not None:
+            present.add(version_id)
+    kept = [row for row in rows if row.record.version_id in present]
+    if len(kept) < len(rows):
+        record_loss(connection, process_id, "version_deleted", len(rows) - len(kept))
+    return kept
+
+
+def _insert_kept(connection: Connection, process_id: str, rows: Sequence[WaitingRow]) -> None:
+    kept = [row for row in rows if row.is_kept]
+    if kept:
+        text = _text if connection.dialect.name == "sqlite" else _jsonb_text
+        insert_rows(connection, predictions, _values(process_id, kept, text))
 
 
 def _tell(connection: Connection, observe: Observer, rows: Sequence[WaitingRow]) -> None:
@@ -254,7 +288,9 @@ def _count_calls(connection: Connection, rows: Sequence[WaitingRow]) -> None:
         )
 
 
-def _values(process_id: str, rows: Sequence[WaitingRow]) -> list[tuple[Any, ...]]:
+def _values(
+    process_id: str, rows: Sequence[WaitingRow], text: Callable[[bytes | None], str | None]
+) -> list[tuple[Any, ...]]:
     """Return the values of rows in the order of the columns; their types differ, hence ``Any``."""
     return [
         (
@@ -272,8 +308,8 @@ def _values(process_id: str, rows: Sequence[WaitingRow]) -> list[tuple[Any, ...]
             record.load_ms,
             record.predict_ms,
             record.total_ms,
-            _text(record.inputs),
-            _text(record.outputs),
+            text(record.inputs),
+            text(record.outputs),
             row.truncated,
             None if record.error is None else _storable(record.error),
             process_id,
@@ -285,6 +321,10 @@ def _values(process_id: str, rows: Sequence[WaitingRow]) -> list[tuple[Any, ...]
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
+
+
+def _jsonb_text(value: bytes | None) -> str | None:
+    return None if value is None else as_jsonb_takes(value.decode("utf-8", "replace"))
 
 
 def _storable(error: str) -> str:
