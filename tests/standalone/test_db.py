@@ -47,7 +47,13 @@ def told(settings: Settings, folder: Path, *arguments: str) -> object:
 
 
 @pytest.mark.slow
-def test_a_database_is_made_and_upgraded(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_database_is_made_and_upgraded(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "config").mkdir()
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    settings = Settings(data_dir=tmp_path / "data" / "mlserve", database_url=url)
     first = run(settings, tmp_path, "status")
     if settings.database_url:
         assert "revision none" in first.stdout
