@@ -20,7 +20,8 @@ Nothing here knows HTTP; ``server/errors.py`` maps the classes to statuses in on
     │   ├── SignatureMismatch     a value, a column or a shape
     │   ├── InputRejected         the model itself refused the input
     │   ├── PasswordRejected      one that is too short, too long or too well known
-    │   └── EmailRejected         what is no address
+    │   ├── EmailRejected         what is no address
+    │   └── LabelRejected         what can never be scored
     ├── DeployRefused             an artifact that cannot be served
     │   ├── ArtifactRejected      its bytes, its size or its format
     │   ├── ArtifactCorrupt       its bytes are not those that were deployed
@@ -182,6 +183,15 @@ class EmailRejected(DoesNotFit):
     """An email that is no address."""
 
     code = "email_rejected"
+
+
+class LabelRejected(DoesNotFit):
+    """Labels that do not go with the answers of their call, and so can never be scored.
+
+    ``details`` carries ``request_id``, ``expected``, ``got`` and, of one label, its ``row``.
+    """
+
+    code = "label_rejected"
 
 
 class DeployRefused(MLServeError):

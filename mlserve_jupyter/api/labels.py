@@ -66,8 +66,12 @@ class DescribeLabels(msgspec.Struct, frozen=True, kw_only=True):
         Name of the model.
     n_calls, n_rows
         Calls that were labelled, and values that they were labelled with.
+    n_without_answer
+        Of these calls, those of which the log has no answer, or none yet: whether their labels can
+        be scored is not known.
     """
 
     model: str
     n_calls: int
     n_rows: int
+    n_without_answer: int = 0

@@ -38,7 +38,7 @@ class QualityCalls(ABC):
         by_request_id
             By the ``request_id`` of a call's answer, one value a row.
         """
-        n_calls = n_rows = 0
+        n_calls = n_rows = n_without_answer = 0
         calls = iter(by_request_id.items())
         name = model
         while chunk := list(islice(calls, CALLS_AT_ONCE)):
@@ -51,7 +51,10 @@ class QualityCalls(ABC):
                 headers={"Content-Type": "application/json"},
             )
             n_calls, n_rows, name = n_calls + kept.n_calls, n_rows + kept.n_rows, kept.model
-        return DescribeLabels(model=name, n_calls=n_calls, n_rows=n_rows)
+            n_without_answer += kept.n_without_answer
+        return DescribeLabels(
+            model=name, n_calls=n_calls, n_rows=n_rows, n_without_answer=n_without_answer
+        )
 
     def drift(
         self,

@@ -36,10 +36,17 @@ class Labelled(Display):
 
     def _text(self) -> str:
         calls, rows = counted(self.kept.n_calls, "call"), counted(self.kept.n_rows, "row")
-        return (
+        words = (
             f"{calls} of {self.kept.model} labelled ({rows}): `%mlserve quality "
             f"{self.kept.model}` scores them."
         )
+        if self.kept.n_without_answer:
+            unknown = counted(self.kept.n_without_answer, "call")
+            words += (
+                f" Of {unknown} the log has no answer, or none yet: whether those can be scored is "
+                "not known."
+            )
+        return words
 
     def _html(self) -> str:
         return html_paragraph(html_text(self._text()))

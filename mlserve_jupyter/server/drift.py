@@ -44,7 +44,9 @@ class DriftQuery(RangeQuery, frozen=True, kw_only=True):
     ) = None
 
 
-class _ReadingResource(Resource):
+class ReadingResource(Resource):
+    """Asks the database for something and waits for it."""
+
     async def read(self, query: Callable[..., Report], *arguments: Any) -> Report:
         """Ask the database, in a thread; the arguments are those of ``query``, hence ``Any``."""
         from mlserve_jupyter.storage.engine import reading
@@ -58,7 +60,7 @@ class _ReadingResource(Resource):
         return await asyncio.to_thread(ask)
 
 
-class DriftResource(_ReadingResource):
+class DriftResource(ReadingResource):
     """``api/v1/analytics/models/{model}/drift``."""
 
     @documented(
@@ -86,7 +88,7 @@ class DriftResource(_ReadingResource):
         self.answer(await self.read(read_drift, watched, since, until))
 
 
-class QualityResource(_ReadingResource):
+class QualityResource(ReadingResource):
     """``api/v1/analytics/models/{model}/quality``."""
 
     @documented(

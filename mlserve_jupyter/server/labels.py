@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,30 +13,53 @@ from mlserve_jupyter.api.labels import (
     LabelCall,
     LabelCalls,
 )
-from mlserve_jupyter.errors import InvalidRequest, ModelNotFound
+from mlserve_jupyter.errors import InvalidRequest, LabelRejected, ModelNotFound
 from mlserve_jupyter.server.documentation import documented
+from mlserve_jupyter.server.drift import FLUSH_TIMEOUT_S, ReadingResource
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
-from mlserve_jupyter.server.resource import Resource
 
 MAX_BODY_BYTES = 4 * 2**20
 
 
-class _LabellingResource(Resource):
+class _LabellingResource(ReadingResource):
     @property
     def max_body_bytes(self) -> int:
         """What the labels of many calls may take."""
         return MAX_BODY_BYTES
 
     async def keep(self, model: str, by_request_id: Mapping[str, Sequence[Label]]) -> None:
-        """Keep labels of a model that the caller manages, and say so."""
+        """Keep labels of a model that the caller manages, and say so.
+
+        Raises
+        ------
+        LabelRejected
+            They do not go with what a call was answered; nothing was kept.
+        """
+        from mlserve_jupyter.analytics.label_checks import check_labels
         from mlserve_jupyter.analytics.labels import write_labels
+        from mlserve_jupyter.analytics.quality import ScoredVersion
 
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
+        versions = {
+            each.id: ScoredVersion(each.version, each.signature) for each in found.versions.values()
+        }
+        unknown = await self.read(check_labels, found.id, versions, by_request_id)
+        is_written = bool(unknown) and await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        if is_written:
+            late = {id: by_request_id[id] for id in unknown}
+            unknown = await self.read(check_labels, found.id, versions, late)
         await services.write(write_labels, services.engine, found.id, by_request_id)
         n_rows = sum(map(len, by_request_id.values()))
-        self.answer(DescribeLabels(model=found.name, n_calls=len(by_request_id), n_rows=n_rows))
+        self.answer(
+            DescribeLabels(
+                model=found.name,
+                n_calls=len(by_request_id),
+                n_rows=n_rows,
+                n_without_answer=len(unknown),
+            )
+        )
 
 
 class CallLabelResource(_LabellingResource):
@@ -45,7 +69,7 @@ class CallLabelResource(_LabellingResource):
         summary="Label a call",
         body=LabelCall,
         answers={200: DescribeLabels},
-        errors=(ModelNotFound,),
+        errors=(LabelRejected, ModelNotFound),
     )
     @requires("execute", PREDICTIONS, scope="predict")
     async def post(self, request_id: str) -> None:
@@ -63,7 +87,7 @@ class LabelsResource(_LabellingResource):
         summary="Label many calls",
         body=LabelCalls,
         answers={200: DescribeLabels},
-        errors=(ModelNotFound,),
+        errors=(LabelRejected, ModelNotFound),
     )
     @requires("execute", PREDICTIONS, scope="predict")
     async def post(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,44 @@ def test_a_call_is_labelled_by_its_request_id(live_server: LiveServer, model: st
         "POST", f"api/v1/predictions/{request_id}/label", json={"model": model, "labels": [1.0]}
     )
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {"model": model, "n_calls": 1, "n_rows": 1}
+    assert answer.json() == {"model": model, "n_calls": 1, "n_rows": 1, "n_without_answer": 0}
 
 
 def test_many_calls_are_labelled_at_once(live_server: LiveServer, model: str) -> None:
     calls = [{"request_id": f"r{i}", "labels": [i, None, "a", True]} for i in range(1200)]
     answer = live_server.request("POST", "api/v1/labels", json={"model": model, "calls": calls})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {"model": model, "n_calls": 1200, "n_rows": 4800}
+    assert answer.json() == {
+        "model": model, "n_calls": 1200, "n_rows": 4800, "n_without_answer": 1200,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([1.0], "answered with 2 values, and there are 1 labels"),
+        ([1.0, 2.0, None], "answered with 2 values, and there are 3 labels"),
+        ([1.0, "many"], "Label 1 .* is 'many', and the model answers with a number"),
+    ],
+)
+def test_labels_that_can_never_be_scored_are_refused_and_none_of_the_others_kept(
+    live_server: LiveServer, model: str, labels: list[Any], words: str
+) -> None:
+    body = {"instances": [[1.0], [2.0]]}
+    ids = [
+        live_server.request("POST", f"api/v1/predict/{model}", json=body).json()["request_id"]
+        for _ in range(2)
+    ]
+    calls = [
+        {"request_id": ids[0], "labels": [1.0, None]},
+        {"request_id": ids[1], "labels": labels},
+    ]
+    answer = live_server.request("POST", "api/v1/labels", json={"model": model, "calls": calls})
+    assert (answer.status_code, answer.json()["code"]) == (422, "label_rejected"), answer.text
+    assert re.search(words, answer.json()["message"])
+    assert answer.json()["details"]["request_id"] == ids[1]
+    logged = live_server.request("GET", f"api/v1/analytics/models/{model}/predictions").json()
+    assert {each["labels"] for each in logged["items"] if each["request_id"] in ids} == {None}
 
 
 @pytest.mark.parametrize(
