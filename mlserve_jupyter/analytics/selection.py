@@ -40,7 +40,7 @@ def without_columns_left_out(row: WaitingRow) -> WaitingRow:
     policy = row.record.logged_as
     if policy is None or not policy.without or row.record.inputs is None:
         return row
-    inputs = without_columns(row.record.inputs, policy.names, policy.without)
+    inputs = without_columns(row.record.inputs, policy)
     return msgspec.structs.replace(row, record=msgspec.structs.replace(row.record, inputs=inputs))
 
 

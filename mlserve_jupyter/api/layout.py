@@ -17,6 +17,17 @@ Shape = Literal["table", "items", "tensor"]
 _SHOWN_NAMES = 12
 
 
+def shape_of(spec: InputSpec) -> Shape:
+    """Return what rows of an input look like, see :class:`Layout`."""
+    if spec.container in ("series", "list") or len(spec.shape) == 1:
+        return "items"
+    if spec.container != "dataframe" and (
+        len(spec.shape) > 2 or len(spec.columns) != spec.shape[1]
+    ):
+        return "tensor"
+    return "table"
+
+
 class Layout:
     """What rows of the input look like, and how to say that they do not.
 
@@ -41,13 +52,7 @@ class Layout:
         self.names = tuple(column.name for column in spec.columns)
         self.checks: list[ValueCheck] = [check_of(column) for column in spec.columns]
         self.row_shape = tuple(size for size in spec.shape[1:] if size is not None)
-        self.shape: Shape = "table"
-        if spec.container in ("series", "list") or len(spec.shape) == 1:
-            self.shape = "items"
-        elif spec.container != "dataframe" and (
-            len(spec.shape) > 2 or len(spec.columns) != self.row_shape[0]
-        ):
-            self.shape = "tensor"
+        self.shape = shape_of(spec)
         self.accepts_names = self.shape != "tensor" and spec.container != "list"
         self._shared = shared_column(spec)
         self.is_uniform = self._shared is not None

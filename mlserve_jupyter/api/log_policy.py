@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mlserve_jupyter.api.layout import Shape, shape_of
 from mlserve_jupyter.api.signature import InputSpec
 from mlserve_jupyter.errors import InvalidRequest
 
@@ -76,12 +77,18 @@ class LoggedAs(msgspec.Struct, frozen=True):
         See :class:`LogPolicy`.
     names
         The version's columns, in the order of rows without names.
+    shape
+        What its rows look like.
+    is_sparse
+        Whether a row may also be an object with indices and values.
     """
 
     share: float
     keeps_inputs: bool
     without: frozenset[str]
     names: tuple[str, ...]
+    shape: Shape
+    is_sparse: bool
 
 
 def logged_as(policy: LogPolicy | None, inputs: InputSpec) -> LoggedAs | None:
@@ -89,7 +96,14 @@ def logged_as(policy: LogPolicy | None, inputs: InputSpec) -> LoggedAs | None:
     if policy is None or policy.keeps_all:
         return None
     names = tuple(column.name for column in inputs.columns)
-    return LoggedAs(policy.share, policy.inputs, frozenset(policy.without), names)
+    return LoggedAs(
+        share=policy.share,
+        keeps_inputs=policy.inputs,
+        without=frozenset(policy.without),
+        names=names,
+        shape=shape_of(inputs),
+        is_sparse=inputs.container == "sparse",
+    )
 
 
 def check_columns(

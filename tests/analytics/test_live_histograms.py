@@ -151,7 +151,7 @@ def test_failed_calls_and_those_that_are_not_kept_are_not_counted(
 def test_columns_that_the_log_leaves_out_are_not_taken_for_missing(
     engine: Engine, live: LiveHistograms, served: ServedVersion
 ) -> None:
-    policy = LoggedAs(1.0, True, frozenset({"size"}), ("size", "kind"))
+    policy = LoggedAs(1.0, True, frozenset({"size"}), ("size", "kind"), "table", False)
     body = {"dataframe_split": {"columns": ["kind"], "data": [["a"]]}}
     observe(live, engine, [asked(served, 0, body, logged_as=policy)])
     assert counted(engine, served).counts.features == {"kind": [1, 0, 0, 0]}

@@ -137,7 +137,7 @@ def test_the_policy_of_a_model_reaches_its_versions_old_and_new(deploy: Deploys)
     model = deploy.registry.snapshot().by_id(first.model_id)
     assert model.logging == wanted.applied_to(LogPolicy())
     assert [version.logged_as for version in model.versions.values()] == [
-        LoggedAs(0.5, True, frozenset({"kind"}), ("size", "kind"))
+        LoggedAs(0.5, True, frozenset({"kind"}), ("size", "kind"), "table", False)
     ] * 2
     deploy.registry.update_model(
         first.model_id, UpdateModel(logging=LogChanges(share=1, without=[]))
