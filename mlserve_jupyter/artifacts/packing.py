@@ -159,8 +159,8 @@ def _write_skops(obj: Any, path: Path, references: References) -> str:
         from skops import io as skops_io
     except ImportError as error:
         raise InvalidRequest(
-            "The format skops needs the package skops in this kernel: run `%pip install skops`, or "
-            "leave --format out."
+            "The format skops needs the package skops in this kernel: run `%pip install skops` and "
+            "deploy again."
         ) from error
     if references.by_value:
         raise InvalidRequest(

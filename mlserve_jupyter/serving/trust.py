@@ -29,17 +29,18 @@ def check_may_deploy(manifest: Manifest, catalog: Catalog, settings: Settings) -
     """
     if settings.allow_pickle:
         return
+    # First, since neither an approval nor another format lets another interpreter in.
+    check_own_interpreter(manifest.environment.interpreter)
     if manifest.format in RUNS_CODE and manifest.sha256 not in catalog.approved:
         raise PermissionDenied(
             f"Loading a {manifest.format} artifact runs code, and this server's setting "
-            "allow_pickle is off. Have an administrator approve the artifact with sha256 "
-            f"{manifest.sha256[:64]!r} (PUT api/v1/artifact-approvals/…) and deploy the same file "
-            "again, or deploy with format 'skops'.",
+            "allow_pickle is off. Deploy with `--format skops` (in the kernel, `%pip install "
+            f"skops` first if it is missing); or have {_approval(manifest.sha256)}, then deploy "
+            "the same file again.",
             sha256=manifest.sha256[:64],
             format=manifest.format,
             setting="allow_pickle",
         )
-    check_own_interpreter(manifest.environment.interpreter)
 
 
 def check_may_run(version: ServedVersion, catalog: Catalog, settings: Settings) -> None:
@@ -55,8 +56,8 @@ def check_may_run(version: ServedVersion, catalog: Catalog, settings: Settings) 
     if version.sha256 not in catalog.approved:
         raise PermissionDenied(
             f"{version.model} version {version.version} is not served: loading its "
-            f"{version.format} artifact runs code, and no administrator approves of it (any "
-            "more).",
+            f"{version.format} artifact runs code, and no administrator approves of it. Have "
+            f"{_approval(version.sha256)}; or start the server with --allow-pickle.",
             sha256=version.sha256,
             format=version.format,
             setting="allow_pickle",
@@ -77,6 +78,17 @@ def check_own_interpreter(interpreter: str) -> None:
     if not is_own or os.path.realpath(asked) != os.path.realpath(own):
         raise PermissionDenied(
             f"This server starts no other program than its own interpreter, {sys.executable}, "
-            f"since its setting allow_pickle is off; the deploy asks for {interpreter[:200]!r}.",
+            f"since its setting allow_pickle is off; the deploy asks for {interpreter[:200]!r}. "
+            "Deploy from a kernel of the server's own environment, or have the server started with "
+            "--allow-pickle.",
             setting="allow_pickle",
         )
+
+
+def _approval(sha256: str) -> str:
+    """Return what approves an artifact; what it names are variables of the shell."""
+    return (
+        'an administrator approve the artifact: `curl -X PUT -H "X-MLServe-Key: $MLSERVE_KEY" '
+        f'"${{MLSERVE_URL}}api/v1/artifact-approvals/{sha256[:64]}"` (on a standalone server\'s '
+        "machine, `jupyter mlserve key` prints such a key)"
+    )

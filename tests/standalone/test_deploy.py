@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -11,7 +13,15 @@ import pytest
 from tests import toys
 from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
 
+_COMMAND = re.compile(r"`(curl .*?)`")
 BODY = {"instances": [[1.0]]}
+
+
+def _command_in(refused: httpx.Response) -> str:
+    """Return the command that a refusal names."""
+    found = _COMMAND.search(refused.json()["message"])
+    assert found is not None
+    return f"{found[1]} --silent --fail"
 
 
 @pytest.mark.parametrize("format", ["joblib", "cloudpickle"])
@@ -24,6 +34,29 @@ def test_artifacts_that_can_run_code_are_refused_unless_they_are_allowed(
     assert "allow_pickle" in refused.json()["message"]
     assert standalone.request("GET", "api/v1/models/clf").status_code == 404
     assert not list((standalone.data_dir / "models").rglob("model.*"))
+
+
+def test_what_was_deployed_before_needs_an_approval_or_the_option(tmp_path: Path) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    with start_standalone(tmp_path, "--allow-pickle") as server:
+        assert server.deploy(artifact, "clf").status_code == 201
+        assert server.request("POST", "api/v1/predict/clf", json=BODY).status_code == 200
+    with start_standalone(tmp_path) as server:
+        refused = server.request("POST", "api/v1/predict/clf", json=BODY)
+        assert refused.status_code == 403
+        assert "or start the server with --allow-pickle" in refused.json()["message"]
+        assert "any more" not in refused.json()["message"]
+        again = server.deploy(artifact, "clf")
+        assert again.status_code == 403
+        assert _command_in(again) == _command_in(refused)
+        subprocess.run(
+            ["sh", "-c", _command_in(refused)],
+            env={**os.environ, "MLSERVE_KEY": server.key, "MLSERVE_URL": server.url},
+            check=True,
+            timeout=60,
+        )
+        assert server.request("POST", "api/v1/predict/clf", json=BODY).status_code == 200
+        assert server.deploy(artifact, "clf").status_code == 201
 
 
 def test_a_pickle_that_says_it_is_skops_is_refused(

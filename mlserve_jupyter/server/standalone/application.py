@@ -213,6 +213,14 @@ MLServeServer.aliases = {
     },
 }
 
+MLServeServer.flags = {
+    **JupyterApp.flags,
+    "allow-pickle": (
+        {"MLServeServer": {"allow_pickle": True}},
+        SettingsTraits.allow_pickle.help,
+    ),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``jupyter mlserve``; returns the exit code."""
