@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlserve_jupyter.api.drift import MIN_LIVE_ROWS, Drift, DriftLevel, FeatureDrift
+from mlserve_jupyter.api.drift import (
+    ALPHA,
+    MIN_LIVE_ROWS,
+    MODERATE_PSI,
+    Drift,
+    DriftLevel,
+    FeatureDrift,
+)
 from mlserve_jupyter.api.moments import Moment
 from mlserve_jupyter.client.http import connect
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
@@ -55,7 +62,9 @@ class DriftReport(Display):
 
     @property
     def rows(self) -> list[FeatureDrift]:
-        """Outputs, then columns by falling PSI."""
+        """Outputs, then columns by falling PSI; nothing where there was nothing to count."""
+        if not self.drift.n_live_rows:
+            return []
         features = sorted(self.drift.features, key=lambda each: -each.psi)
         return [*self.drift.outputs, *features]
 
@@ -71,10 +80,7 @@ class DriftReport(Display):
                 "with the rows that it was fitted on, such as `--sample X_train`."
             )
         elif drift.level == "too_few":
-            yield (
-                f"{counted(drift.n_live_rows, 'row')} were seen, and a column is judged from "
-                f"{MIN_LIVE_ROWS} on."
-            )
+            yield f"A column is judged from {MIN_LIVE_ROWS} rows on."
         if drift.not_watched:
             names = ", ".join(drift.not_watched[:10])
             more = ", …" if len(drift.not_watched) > 10 else ""
@@ -85,7 +91,7 @@ class DriftReport(Display):
             is_output = each in self.drift.outputs
             yield (
                 f"{each.name} (output)" if is_output else each.name,
-                _WORDS[each.level],
+                _verdict(each),
                 f"{each.psi:.3f}",
                 f"{each.p_value:.2g}",
                 f"{each.missing_baseline:.0%} → {each.missing_live:.0%}",
@@ -156,12 +162,21 @@ def _headline(drift: Drift) -> str:
         for each in (*drift.outputs, *drift.features)
         if each.level in ("moderate", "significant")
     ]
-    if changed:
-        return f"{_WORDS[drift.level]} drift in {counted(len(changed), 'column')}"
     rows = counted(drift.n_live_rows, "row")
-    return {"too_few": "too few rows to judge", "no_baseline": "no baseline"}.get(
-        drift.level, f"no drift in {rows}"
-    )
+    if changed:
+        return f"{_WORDS[drift.level]} drift in {counted(len(changed), 'column')} of {rows}"
+    if drift.level == "too_few":
+        return f"{rows}, too few to judge" if drift.n_live_rows else "no rows in this range"
+    if drift.level == "no_baseline":
+        return f"no baseline to hold {rows} against"
+    return f"no drift in {rows}"
+
+
+def _verdict(each: FeatureDrift) -> str:
+    """Name the level, and why it is none where the PSI alone would say otherwise."""
+    if each.level == "none" and each.psi >= MODERATE_PSI:
+        return f"none (p ≥ {ALPHA:g})"
+    return _WORDS[each.level]
 
 
 def _most_changed(each: FeatureDrift) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import mlserve_jupyter as mlserve
+from mlserve_jupyter.api.drift import Drift, FeatureDrift
 from mlserve_jupyter.errors import InvalidRequest, InvalidUsage, RequestFailed
+from mlserve_jupyter.magics.drift import DriftReport
 from mlserve_jupyter.magics.magic import run
 from tests.live import LiveServer
 
@@ -95,8 +98,23 @@ def test_input_that_has_moved_is_found_and_named(model: Any) -> None:
     assert report.drift.level == "significant"
     [city] = [each for each in report.drift.features if each.name == "city"]
     assert 150 < city.live_counts[-1] < 250
-    assert "moved version 1: significant drift in 3 columns" in repr(report)
+    assert "moved version 1: significant drift in 3 columns of 600 rows" in repr(report)
     assert "67% → 3" in report._repr_html_()
+
+
+def test_a_column_that_only_looks_moved_says_why_it_is_not() -> None:
+    column = FeatureDrift(
+        name="age", kind="number", level="none", psi=0.3, test="kolmogorov_smirnov",
+        statistic=0.1, p_value=0.4, n_baseline=100, n_live=100, missing_baseline=0.0,
+        missing_live=0.0, edges=[1.0], categories=[], baseline_counts=[50, 50],
+        live_counts=[40, 60],
+    )  # fmt: skip
+    now = datetime.now(timezone.utc)
+    found = Drift(
+        model="clf", version=1, since=now, until=now, level="none", n_baseline_rows=100,
+        n_live_rows=100, method="predict", features=[column], outputs=[], not_watched=[],
+    )  # fmt: skip
+    assert "none (p ≥ 0.01)" in repr(DriftReport(found))
 
 
 def test_values_that_go_missing_are_found(model: Any) -> None:
@@ -114,7 +132,7 @@ def test_few_calls_are_not_judged_and_no_sample_is_no_baseline(model: Any) -> No
     call_with("few", people(40, 1))
     report = mlserve.drift("few")
     assert report.drift.level == "too_few"
-    assert "40 rows were seen" in repr(report)
+    assert "few version 1: 40 rows, too few to judge" in repr(report)
     mlserve.deploy(model, name="few", sample=people(12, 0))
     report = mlserve.drift("few")
     assert (report.drift.version, report.drift.level) == (2, "no_baseline")
@@ -125,7 +143,10 @@ def test_few_calls_are_not_judged_and_no_sample_is_no_baseline(model: Any) -> No
 def test_a_range_before_the_calls_has_none(model: Any) -> None:
     mlserve.deploy(model, name="ranged", sample=people(2000, 0))
     call_with("ranged", people(200, 1))
-    assert mlserve.drift("ranged", since="3d", until="2d").drift.n_live_rows == 0
+    before = mlserve.drift("ranged", since="3d", until="2d")
+    assert before.drift.n_live_rows == 0
+    assert "no rows in this range" in repr(before)
+    assert "PSI" not in repr(before)
     with pytest.raises(RequestFailed, match="before"):
         mlserve.drift("ranged", since="1d", until="2d")
     with pytest.raises(InvalidUsage, match="no time"):
