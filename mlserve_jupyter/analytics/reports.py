@@ -144,7 +144,7 @@ class Reports:
         total = sum_of(tallies.values())
         return Summary(
             since=_time(span.since_s),
-            until=_time(span.until_s),
+            until=_end(span),
             all=total.figures(),
             per_minute=_per_minute(total, span),
             models=[
@@ -170,7 +170,7 @@ class Reports:
         methods = _grouped(tallies, 1)
         return ModelReport(
             since=_time(span.since_s),
-            until=_time(span.until_s),
+            until=_end(span),
             id=model.id,
             model=model.reference,
             all=total.figures(),
@@ -243,7 +243,7 @@ class Reports:
         return Compare(
             model=model.reference,
             since=_time(span.since_s),
-            until=_time(span.until_s),
+            until=_end(span),
             step_s=step_s,
             a=compared[0],
             b=compared[1],
@@ -260,7 +260,7 @@ class Reports:
             method=None,
             principal=None,
             since=_time(selection.span.since_s),
-            until=_time(selection.span.until_s),
+            until=_end(selection.span),
             step_s=step_s,
             points=list(_points(by_start, selection.span, step_s)),
             all=total.figures(),
@@ -357,7 +357,13 @@ def _slowest(rows: Iterable[SlowRow], models: Iterable[ReportedModel]) -> Iterat
 
 
 def _per_minute(tally: Tally, span: Span) -> float:
-    return tally.n / ((span.until_s - span.since_s) / 60)
+    length_s = (_end(span) - _time(span.since_s)).total_seconds()
+    return tally.n / (max(length_s, 1.0) / 60)
+
+
+def _end(span: Span) -> datetime:
+    """Return until when calls are counted: periods that have begun may end ahead."""
+    return min(_time(span.until_s), datetime.now(timezone.utc))
 
 
 def _time(at_s: int) -> datetime:

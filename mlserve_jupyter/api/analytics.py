@@ -166,7 +166,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     since, until
         What is counted: calls that came at ``since`` or later and before ``until``, in UTC. The
-        range that was asked for, widened to whole minutes, hours or days, whichever are kept.
+        range that was asked for, widened to whole minutes, hours or days, whichever are kept, up to
+        now.
     all
         Of all models.
     per_minute
@@ -238,7 +239,7 @@ class TimeSeries(msgspec.Struct, frozen=True, kw_only=True):
     version, method, principal
         What the calls are limited to; None where they are not.
     since, until
-        What is counted: whole steps.
+        What is counted: whole steps, up to now.
     step_s
         Length of a step, in seconds.
     points

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlserve_jupyter.api.analytics import Compare, ComparedVersion, TimeSeries
@@ -22,7 +22,7 @@ from mlserve_jupyter.widgets.units import NOTHING, latency_text, moment, share, 
 
 USAGE = Usage(
     "compare",
-    "Put two versions of a model side by side: calls, errors, latency.",
+    "Put two versions of a model side by side: requests, errors, latency.",
     (
         Argument("NAME", "The model's name.", completes="models"),
         Argument("A", "A version.", "integer", completes="versions"),
@@ -55,11 +55,11 @@ class Comparison(Display):
     def _rows(self) -> Iterator[tuple[str, ...]]:
         a, b = self.compare.a, self.compare.b
         yield "status", a.status, b.status, ""
-        yield "calls", whole(a.n), whole(b.n), _ratio(a.n, b.n)
-        yield "share of calls", f"{share(a.share)} %", f"{share(b.share)} %", ""
+        yield "requests", whole(a.n), whole(b.n), _ratio(a.n, b.n)
+        yield "share of requests", f"{share(a.share)} %", f"{share(b.share)} %", ""
         yield "rows", whole(a.rows), whole(b.rows), _ratio(a.rows, b.rows)
-        yield _rates("errors", a, b, lambda version: version.error_rate)
-        yield _rates("from the cache", a, b, lambda version: version.cache_hit_rate)
+        yield _rates("error rate", a, b, lambda version: version.error_rate)
+        yield _rates("cache hits", a, b, lambda version: version.cache_hit_rate)
         for stage in ("total", "queue", "load", "predict"):
             for name in ("p50_ms", "p95_ms", "p99_ms"):
                 times_ms = [_percentile(version, stage, name) for version in (a, b)]
@@ -80,18 +80,32 @@ class Comparison(Display):
         return title + html_table(self._header, self._rows()) + self._charts()
 
     def _charts(self) -> str:
-        from mlserve_jupyter.widgets.plots import histogram_plot, latency_plot
+        """Draw both versions on the same axes, side by side."""
+        from mlserve_jupyter.widgets.plots import (
+            histogram_plot,
+            latency_plot,
+            on_same_axes,
+            on_same_scale,
+        )
 
-        drawn = []
-        for version in (self.compare.a, self.compare.b):
-            if version.n:
-                plots = (
-                    latency_plot(_series(self.compare, version)),
-                    histogram_plot(version.histogram, version.total),
-                )
-                label = html_text(f"version {version.version}", dim=True)
-                drawn.append(html_paragraph(label) + charts(plots))
-        return "".join(drawn)
+        versions = (self.compare.a, self.compare.b)
+        if not any(version.n for version in versions):
+            return ""
+        over_time = [
+            replace(
+                latency_plot(_series(self.compare, each)),
+                title=f"Latency of version {each.version}",
+            )
+            for each in versions
+        ]
+        spread = [
+            replace(
+                histogram_plot(each.histogram, each.total),
+                title=f"Distribution of version {each.version}",
+            )
+            for each in versions
+        ]
+        return charts(on_same_scale(*over_time)) + charts(on_same_axes(*spread))
 
 
 def compare(

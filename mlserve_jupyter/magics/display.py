@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
+from mlserve_jupyter.widgets.units import counted as counted
+
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 _BOX = (
     "background:var(--jp-layout-color2,#eee);color:var(--jp-content-font-color1,inherit);"
@@ -121,11 +123,6 @@ def ago(time: datetime | None) -> str:
         if seconds >= length_s:
             return f"{seconds // length_s:.0f} {unit} ago"
     return f"{max(seconds, 0):.0f} s ago"
-
-
-def counted(number: int, noun: str) -> str:
-    """Show a number of things: ``1 row``, ``2 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def with_article(name: str) -> str:

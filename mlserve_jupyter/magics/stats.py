@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,15 @@ from mlserve_jupyter.magics.display import (
     html_warnings,
     text_table,
 )
-from mlserve_jupyter.widgets.units import latency_text, moment, share, short, whole
+from mlserve_jupyter.widgets.units import (
+    counted,
+    latency_text,
+    length,
+    moment,
+    share,
+    short,
+    whole,
+)
 
 SINCE = Argument(
     "--since", "From when on: 1d ago without it; as well 90min, 12h, or 2026-05-01.", value="TIME"
@@ -54,9 +63,9 @@ USAGE = Usage(
     ),
 )
 
-FIGURES_HEADER = ("calls", "errors", "cached", "rows", "p50", "p95", "p99")
-_STAGES_HEADER = ("stage", "calls", "mean", "p50", "p95", "p99")
-_CALLERS_HEADER = ("caller", "calls", "share", "errors", "cached", "rows")
+FIGURES_HEADER = ("requests", "errors", "cache hits", "rows", "p50", "p95", "p99")
+_STAGES_HEADER = ("stage", "requests", "mean", "p50", "p95", "p99")
+_CALLERS_HEADER = ("caller", "requests", "share", "errors", "cache hits", "rows")
 _SLOWEST_HEADER = (
     "time", "model", "version", "method", "caller", "status", "rows", "queue", "load", "predict",
     "total", "request",
@@ -94,8 +103,7 @@ class Stats(Display):
     def _title(self) -> str:
         if isinstance(self.report, ModelReport):
             return self.report.model
-        n_models = len(self.report.models)
-        return f"{n_models} models" if n_models != 1 else "1 model"
+        return "All models"
 
     @property
     def _range(self) -> str:
@@ -104,19 +112,35 @@ class Stats(Display):
     @property
     def _sums(self) -> str:
         figures = self.report.all
+        if not figures.n:
+            return "No requests."
         words = (
-            f"{whole(figures.n)} calls ({short(self.report.per_minute)} a minute), "
-            f"{share(figures.error_rate)} % failed, {share(figures.cache_hit_rate)} % from the "
-            f"cache, {whole(figures.rows)} rows"
+            f"{counted(figures.n, 'request')} ({self._rate}), "
+            f"{share(figures.error_rate)} % errors, {share(figures.cache_hit_rate)} % cache hits, "
+            f"{counted(figures.rows, 'row')}"
         )
         if figures.total is not None:
             words += f"; p95 {latency_text(figures.total.p95_ms)}"
         return words
 
     @property
+    def _rate(self) -> str:
+        """Say how many requests a minute there were, from the step of the first of them on."""
+        until = min(self.series.until, self.report.until)
+        busy = (point.at for point in self.series.points if point.n)
+        since = max(next(busy, self.report.since), self.report.since)
+        took_s = max((until - since).total_seconds(), 60.0)
+        words = f"{short(self.report.all.n * 60 / took_s)} per minute"
+        if since > self.report.since:
+            return f"{words} since {moment(since)}"
+        return f"{words} over {length(took_s)}"
+
+    @property
     def _lost(self) -> list[str]:
         lost = self.report.lost
-        return [f"{whole(lost)} calls of this server never reached the log."] if lost else []
+        if not lost:
+            return []
+        return [f"{counted(lost, 'request')} of this server never reached the log."]
 
     def _groups(self) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
         """Yield the header and the rows of each table that has any."""
@@ -270,7 +294,8 @@ def charts(plots: Iterable[Any]) -> str:
 
     drawn = "".join(
         '<figure style="flex:1 1 320px;max-width:480px;margin:0">'
-        f'<figcaption style="margin:0 0 2px">{html_text(plot.title, dim=True)}{_legend(plot)}'
+        f'<figcaption style="margin:0 0 2px">{html_text(plot.title)} '
+        f"{html_text(plot.unit, dim=True)}{_legend(plot)}"
         "</figcaption>"
         f"{svg(plot)}</figure>"
         for plot in plots
@@ -294,18 +319,18 @@ def _caller_rows(callers: Iterable[TopCaller]) -> Iterator[tuple[str, ...]]:
             caller.principal,
             whole(caller.n),
             f"{share(caller.share)} %",
-            whole(caller.errors),
-            whole(caller.cached),
+            f"{share(caller.errors / caller.n)} %",
+            f"{share(caller.cached / caller.n)} %",
             whole(caller.rows),
         )
 
 
-def _flat(figures: Figures) -> dict[str, float | None]:
-    """Return figures as a row of numbers."""
+def _flat(figures: Figures) -> dict[str, float]:
+    """Return figures as a row of numbers; a stage that no request went through has none."""
     names = ("n", "errors", "cached", "rows", "error_rate", "cache_hit_rate")
-    row: dict[str, float | None] = {name: getattr(figures, name) for name in names}
+    row: dict[str, float] = {name: getattr(figures, name) for name in names}
     for stage in ("total", "queue", "load", "predict"):
         found: Percentiles | None = getattr(figures, stage)
         for name in Percentiles.__struct_fields__:
-            row[f"{stage}_{name}"] = None if found is None else getattr(found, name)
+            row[f"{stage}_{name}"] = math.nan if found is None else getattr(found, name)
     return row

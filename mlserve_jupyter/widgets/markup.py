@@ -6,8 +6,9 @@ are such that they can be read where no style reaches them, as in a notebook tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from typing import Literal
 
@@ -19,9 +20,11 @@ from mlserve_jupyter.widgets.svg import sparkline
 from mlserve_jupyter.widgets.units import (
     NOTHING,
     clock,
+    counted,
     latency,
     latency_text,
     moment,
+    seconds_of,
     share,
     short,
     since,
@@ -29,6 +32,7 @@ from mlserve_jupyter.widgets.units import (
 )
 
 Tone = Literal["plain", "warn", "bad"]
+_When = Callable[[datetime | None], str]
 StateTone = Literal["live", "idle", "bad"]
 
 _WARN_RATE, _BAD_RATE = 0.01, 0.05
@@ -66,9 +70,7 @@ def part(name: str, content: str, *more: str, tag: str = "div", **attributes: st
 def heading(page: Page) -> str:
     """Say what the dashboard is about, and of whom."""
     if page.model is None:
-        n_models = len(page.models)
-        about = f"{whole(n_models)} model{'' if n_models == 1 else 's'}"
-        return _heading("All models", about)
+        return _heading("All models", counted(len(page.models), "model"))
     model = page.model
     if page.view.version is not None:
         about = f"version {page.view.version} alone"
@@ -105,7 +107,7 @@ def tiles(page: Page) -> str:
                 "Error rate",
                 share(figures.error_rate) if figures.n else NOTHING,
                 "%",
-                f"{whole(figures.errors)} failed",
+                counted(figures.errors, "error"),
                 sparkline(errors, RED),
                 _tone(figures),
             ),
@@ -130,26 +132,35 @@ def chart_heading(plot: Plot) -> str:
         if isinstance(plot, TimePlot)
         else [(name, color) for name, color, _ in plot.marks]
     )
-    unit = plot.unit if isinstance(plot, TimePlot) else "ms"
     keys = (
         part("key", f'<i style="background:{color}"></i>{escape(name)}', tag="span")
         for name, color in named
     )
-    title = f"<b>{escape(plot.title)}</b> <small>{escape(unit)}</small> "
+    title = f"<b>{escape(plot.title)}</b> <small>{escape(plot.unit)}</small> "
     return part("charthead", title + part("keys", " ".join(keys), tag="span"))
 
 
-def tables(page: Page) -> str:
-    """Show what is behind the figures: models or versions, stages and callers, and calls."""
-    parts = [_models(page) if page.model is None else _versions(page)]
+def tables(page: Page, *, stands_still: bool = False) -> str:
+    """Show what is behind the figures: models or versions, stages and callers, and calls.
+
+    Parameters
+    ----------
+    stands_still
+        Whether it may be read long after: with times, instead of how long ago something was.
+    """
+
+    def when(at: datetime | None) -> str:
+        return seconds_of(at) if stands_still and at else since(at, page.read_at)
+
+    parts = [_models(page, when) if page.model is None else _versions(page)]
     if page.figures.n:
         parts.append(_side_by_side(_stages(page.figures), _callers(page)))
-    parts.append(_calls(page))
+    parts.append(_calls(page, when))
     if page.lost:
         parts.append(
             _note(
-                f"{whole(page.lost)} calls were answered and never reached the log; they are not "
-                "counted here."
+                f"{counted(page.lost, 'request')} of this server never reached the log, and "
+                "nothing here counts them."
             )
         )
     return "".join(parts)
@@ -184,7 +195,7 @@ def _tile(label: str, value: str, unit: str, note: str, trend: str, tone: Tone =
     return part("tile", content + trend, tone, tag="td")
 
 
-def _models(page: Page) -> str:
+def _models(page: Page, when: _When) -> str:
     known = {model.name: model for model in page.models}
     figures = {each.model: each for each in page.model_figures}
     busiest = max((each.n for each in page.model_figures), default=0) or 1
@@ -193,7 +204,7 @@ def _models(page: Page) -> str:
     for name in [*figures, *quiet][:_MAX_ROWS]:
         model, called = known.get(name), figures.get(name)
         version = "" if model is None else str(model.default_version or "none active")
-        last = since(model.last_called_at if model else None, page.read_at)
+        last = when(model.last_called_at if model else None)
         rows.append([Cell(name), Cell(version), *_figure_cells(called, busiest), Cell(last, True)])
     if not rows:
         return _section(
@@ -220,7 +231,7 @@ def _versions(page: Page) -> str:
     if not rows:
         return _section(
             "Versions",
-            _note(f"No call in the last {page.view.range}."),
+            _note(f"No request in the last {page.view.range}."),
         )
     return _section("Versions", _table(("version", "status", *_FIGURES), rows[:_MAX_ROWS]))
 
@@ -244,10 +255,10 @@ def _figure_cells(figures: Figures | None, busiest: int) -> list[Cell]:
 def _stages(figures: Figures) -> str:
     rows = []
     stages = (
-        ("waiting", figures.queue),
-        ("loading", figures.load),
-        ("predicting", figures.predict),
-        ("in total", figures.total),
+        ("queue", figures.queue),
+        ("load", figures.load),
+        ("predict", figures.predict),
+        ("total", figures.total),
     )
     for name, times in stages:
         if times is not None:
@@ -260,7 +271,7 @@ def _stages(figures: Figures) -> str:
                 ]
             )
     return _section(
-        "Where the time goes", _table(("stage", "#calls", "#p50", "#p95", "#p99"), rows)
+        "Where the time goes", _table(("stage", "#requests", "#p50", "#p95", "#p99"), rows)
     )
 
 
@@ -270,31 +281,30 @@ def _callers(page: Page) -> str:
             Cell(each.principal),
             Cell(whole(each.n), True, bar=each.share),
             Cell(f"{share(each.share)} %", True),
-            Cell(whole(each.errors), True, "bad" if each.errors else "plain"),
+            Cell(f"{share(each.errors / each.n)} %", True, "bad" if each.errors else "plain"),
         ]
         for each in page.callers[:5]
     ]
     if not rows:
         return ""
-    return _section("Top callers", _table(("caller", "#requests", "#share", "#failed"), rows))
+    return _section("Top callers", _table(("caller", "#requests", "#share", "#errors"), rows))
 
 
-def _calls(page: Page) -> str:
+def _calls(page: Page, when: _When) -> str:
     if not page.calls:
         return ""
-    rows = [_call(call, page) for call in page.calls]
+    rows = [_call(call, page, when) for call in page.calls]
     header = ["when", "model", "version", "method", "status", "#rows", "#took", "caller"]
     if page.model is not None:
         header.remove("model")
     return _section("Latest calls", _table(header, rows))
 
 
-def _call(call: DescribePrediction, page: Page) -> list[Cell]:
+def _call(call: DescribePrediction, page: Page, when: _When) -> list[Cell]:
     is_ok = call.status == "ok"
     status = "cached" if call.cached else call.status
-    when = since(call.created_at, page.read_at)
     return [
-        Cell(when, title=moment(call.created_at)),
+        Cell(when(call.created_at), title=moment(call.created_at)),
         *([Cell(call.model)] if page.model is None else []),
         Cell(str(call.version)),
         Cell(call.method),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mlserve_jupyter.api.analytics import LatencyHistogram, Percentiles, Point, TimeSeries
 
@@ -44,6 +44,8 @@ class TimePlot:
         When each step begins, in UTC.
     step
         How long each is.
+    least_top
+        What the axis reaches at least, so that plots can be held against each other.
     """
 
     title: str
@@ -52,6 +54,18 @@ class TimePlot:
     begins: tuple[datetime, ...]
     step: timedelta
     layers: tuple[Layer, ...]
+    least_top: float = 0.0
+
+    @property
+    def top(self) -> float:
+        """How high the axis has to reach."""
+        if self.shape == "bars":
+            stacks = zip(*(layer.values for layer in self.layers), strict=True)
+            highest = max((sum(value or 0 for value in stack) for stack in stacks), default=0.0)
+        else:
+            values = (value for layer in self.layers for value in layer.values if value is not None)
+            highest = max(values, default=0.0)
+        return max(highest, self.least_top)
 
 
 @dataclass(frozen=True)
@@ -64,19 +78,53 @@ class HistogramPlot:
         Bar ``i`` lies between ``bounds_ms[i]`` and ``bounds_ms[i + 1]``.
     marks
         Names, colours and places of what is marked, in milliseconds.
+    least_top, least_range_ms
+        What the axes reach at least, so that plots can be held against each other.
     """
 
     title: str
     bounds_ms: tuple[float, ...]
     counts: tuple[int, ...]
     marks: tuple[tuple[str, str, float], ...] = field(default=())
+    least_top: int = 0
+    least_range_ms: tuple[float, float] | None = None
+
+    unit: ClassVar[str] = "ms"
+
+    @property
+    def top(self) -> int:
+        """How high the axis has to reach."""
+        return max((*self.counts, self.least_top))
+
+    @property
+    def range_ms(self) -> tuple[float, float]:
+        """From where to where the axis has to reach; only where there was a call."""
+        ends = (*self.bounds_ms[:1], *self.bounds_ms[-1:], *(self.least_range_ms or ()))
+        return min(ends), max(ends)
 
 
 Plot = TimePlot | HistogramPlot
 
 
+def on_same_scale(*plots: TimePlot) -> tuple[TimePlot, ...]:
+    """Give plots of the same steps one axis."""
+    top = max(plot.top for plot in plots)
+    return tuple(replace(plot, least_top=top) for plot in plots)
+
+
+def on_same_axes(*plots: HistogramPlot) -> tuple[HistogramPlot, ...]:
+    """Give histograms the same axes; those without a call have none."""
+    called = [plot for plot in plots if plot.counts]
+    if not called:
+        return plots
+    top = max(plot.top for plot in called)
+    low = min(plot.range_ms[0] for plot in called)
+    high = max(plot.range_ms[1] for plot in called)
+    return tuple(replace(plot, least_top=top, least_range_ms=(low, high)) for plot in plots)
+
+
 def requests_plot(series: TimeSeries) -> TimePlot:
-    """Show the calls a minute: computed, from the cache, and failed."""
+    """Show the calls a minute: computed, from the cache, and errors."""
     minutes = series.step_s / 60
 
     def a_minute(counts: list[int]) -> tuple[float, ...]:
@@ -87,13 +135,13 @@ def requests_plot(series: TimeSeries) -> TimePlot:
     return TimePlot(
         "Requests",
         "bars",
-        "/ min",
+        "per minute",
         tuple(point.at for point in points),
         timedelta(seconds=series.step_s),
         (
             Layer("computed", BLUE, computed),
-            Layer("cached", TEAL, a_minute([point.cached for point in points])),
-            Layer("failed", RED, a_minute([point.errors for point in points])),
+            Layer("cache hits", TEAL, a_minute([point.cached for point in points])),
+            Layer("errors", RED, a_minute([point.errors for point in points])),
         ),
     )
 

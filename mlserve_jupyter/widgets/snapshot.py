@@ -13,7 +13,7 @@ from mlserve_jupyter.widgets.page import Page
 from mlserve_jupyter.widgets.plots import Plot, histogram_plot, latency_plot, requests_plot
 from mlserve_jupyter.widgets.style import style
 from mlserve_jupyter.widgets.svg import svg
-from mlserve_jupyter.widgets.units import latency_text, moment, share, short, whole
+from mlserve_jupyter.widgets.units import counted, latency_text, moment, share, short, whole
 
 # Beside a live dashboard, only one of the two is seen: the live one where there is one, and this
 # where there is none, as in a notebook that was opened without its kernel.
@@ -43,7 +43,7 @@ def html(page: Page, *, beside_live: bool = False) -> str:
         markup.part("controls", head)
         + markup.tiles(page)
         + markup.part("charts", charts)
-        + markup.tables(page)
+        + markup.tables(page, stands_still=True)
     )
     classes = "jp-mlserve-dash" + (" jp-mlserve-dash-beside" if beside_live else "")
     rules = style() + (_ONE_OF_TWO if beside_live else "")
@@ -64,7 +64,7 @@ def text(page: Page) -> str:
     ]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [
-        f"  {name:{width}}  {whole(each.n)} requests, {_summary(each)}" for name, each in rows
+        f"  {name:{width}}  {counted(each.n, 'request')}, {_summary(each)}" for name, each in rows
     ]
     return "\n".join(lines)
 
@@ -81,10 +81,10 @@ def plots_of(page: Page) -> tuple[Plot, ...]:
 
 def _summary(figures: Figures) -> str:
     if not figures.n or figures.total is None:
-        return "no calls"
+        return "no requests"
     total = figures.total
     return (
-        f"{share(figures.error_rate)} % failed, {share(figures.cache_hit_rate)} % from the cache; "
+        f"{share(figures.error_rate)} % errors, {share(figures.cache_hit_rate)} % cache hits; "
         f"p50 {latency_text(total.p50_ms)}, p95 {latency_text(total.p95_ms)}, "
         f"p99 {latency_text(total.p99_ms)}"
     )

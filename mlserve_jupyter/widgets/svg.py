@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from html import escape
 from itertools import pairwise
 
@@ -16,6 +16,16 @@ from mlserve_jupyter.widgets.plots import BLUE, HistogramPlot, Plot, TimePlot
 _WIDTH, _HEIGHT = 460, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 12, 24
 _SPARK_WIDTH, _SPARK_HEIGHT = 100, 22
+_CHAR_WIDTH = 6.2
+_POINT, _LEAST_BAR = 3, 1.5
+"""What stands alone is to be seen."""
+
+_TIME_STEPS = tuple(
+    timedelta(minutes=minutes)
+    for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080, 20160, 43200)
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _X = Callable[[datetime], float]
 _Y = Callable[[float], float]
@@ -70,6 +80,23 @@ def nice_ticks(top: float, n: int = 4) -> list[float]:
     return [step * i for i in range(math.ceil(top / step - 1e-9) + 1)]
 
 
+def time_ticks(first: datetime, last: datetime, n: int = 8) -> list[tuple[datetime, str]]:
+    """Return at most ``n`` round times of a range, with the words for them.
+
+    Midnight has its day, all others the time of day.
+    """
+    length = last - first
+    steps = (*_TIME_STEPS, _TIME_STEPS[-1] * math.ceil(length / _TIME_STEPS[-1] / (n - 1)))
+    step = next(each for each in steps if length <= each * (n - 1))
+    ticks = []
+    at = first + (_EPOCH - first) % step
+    while at <= last:
+        is_day = at.hour == at.minute == 0
+        ticks.append((at, f"{at:%d %b}" if is_day else f"{at:%H:%M}"))
+        at += step
+    return ticks
+
+
 def log_ticks(low: float, high: float) -> list[float]:
     """Return powers of ten between two numbers, with 2 and 5 times each where they are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -84,38 +111,28 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _time(plot: TimePlot) -> str:
     if not plot.begins:
-        return _words("no calls")
+        return _words("no requests")
     first, last = plot.begins[0], plot.begins[-1] + plot.step
     length_s = (last - first).total_seconds()
 
     def x(at: datetime) -> float:
         return _LEFT + (at - first).total_seconds() / length_s * (_WIDTH - _LEFT - _RIGHT)
 
-    if plot.shape == "bars":
-        stacks = zip(*(layer.values for layer in plot.layers), strict=True)
-        top = max(sum(value or 0 for value in stack) for stack in stacks)
-    else:
-        top = max((v for layer in plot.layers for v in layer.values if v is not None), default=0)
-    ticks = nice_ticks(top)
+    ticks = nice_ticks(plot.top)
 
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - value / ticks[-1] * (_HEIGHT - _TOP - _BOTTOM)
 
     drawn = _bars(plot, x, y) if plot.shape == "bars" else _lines(plot, x, y)
-    form = "%H:%M" if length_s <= 2 * 86400 else "%d %b"
-    steps = [first + timedelta(seconds=length_s * i / 4) for i in range(5)]
-    return (
-        _grid(ticks, y)
-        + drawn
-        + "".join(_below(x(at), at.strftime(form), i, 4) for i, at in enumerate(steps))
-    )
+    times = time_ticks(first, last)
+    return _grid(ticks, y) + drawn + "".join(_below(x(at), text) for at, text in times)
 
 
 def _bars(plot: TimePlot, x: _X, y: _Y) -> str:
     parts = []
     for i, begins in enumerate(plot.begins):
         left, right = x(begins), x(begins + plot.step)
-        width = max(right - left - 0.6, 0.4)
+        width = max(right - left - 0.6, _LEAST_BAR)
         below = 0.0
         for layer in plot.layers:
             value = layer.values[i] or 0.0
@@ -136,7 +153,7 @@ def _lines(plot: TimePlot, x: _X, y: _Y) -> str:
             if len(places) == 1:
                 ((across, down),) = places
                 parts.append(
-                    f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2" fill="{layer.color}"/>'
+                    f'<circle cx="{across:.1f}" cy="{down:.1f}" r="{_POINT}" fill="{layer.color}"/>'
                 )
             else:
                 parts.append(
@@ -148,21 +165,21 @@ def _lines(plot: TimePlot, x: _X, y: _Y) -> str:
 
 def _histogram(plot: HistogramPlot) -> str:
     if not plot.counts:
-        return _words("no calls")
-    low, high = plot.bounds_ms[0], plot.bounds_ms[-1]
+        return _words("no requests")
+    low, high = plot.range_ms
     length = math.log(high / low)
 
     def x(ms: float) -> float:
         return _LEFT + math.log(ms / low) / length * (_WIDTH - _LEFT - _RIGHT)
 
-    ticks = nice_ticks(max(plot.counts))
+    ticks = nice_ticks(plot.top)
 
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - value / ticks[-1] * (_HEIGHT - _TOP - _BOTTOM)
 
     bars = "".join(
         f'<rect x="{x(begins):.1f}" y="{y(count):.1f}" '
-        f'width="{max(x(ends) - x(begins) - 0.6, 0.4):.1f}" '
+        f'width="{max(x(ends) - x(begins) - 0.6, _LEAST_BAR):.1f}" '
         f'height="{y(0) - y(count):.1f}" fill="{BLUE}" opacity="0.75"/>'
         for (begins, ends), count in zip(pairwise(plot.bounds_ms), plot.counts, strict=True)
         if count
@@ -173,7 +190,7 @@ def _histogram(plot: HistogramPlot) -> str:
         for _, color, at in plot.marks
         if low <= at <= high
     )
-    names = "".join(_below(x(ms), f"{ms:,g}", 1, 2) for ms in log_ticks(low, high))
+    names = "".join(_below(x(ms), f"{ms:,g}") for ms in log_ticks(low, high))
     return _grid(ticks, y) + bars + marks + names
 
 
@@ -186,10 +203,12 @@ def _grid(ticks: Sequence[float], y: _Y) -> str:
     )
 
 
-def _below(x: float, text: str, i: int, last: int) -> str:
-    anchor = "start" if i == 0 else "end" if i == last else "middle"
+def _below(x: float, text: str) -> str:
+    """Write below the axis, within the picture."""
+    half = len(text) * _CHAR_WIDTH / 2
+    middle = min(max(x, half), _WIDTH - half)
     return (
-        f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}" fill="currentColor" '
+        f'<text x="{middle:.1f}" y="{_HEIGHT - 8}" text-anchor="middle" fill="currentColor" '
         f'opacity="0.65">{escape(text)}</text>'
     )
 

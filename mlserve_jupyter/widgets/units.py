@@ -13,6 +13,11 @@ def whole(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Show a number of things: ``1 row``, ``1,200 rows``."""
+    return f"{whole(number)} {noun}" if number == 1 else f"{whole(number)} {noun}s"
+
+
 def short(number: float) -> str:
     """Show a number in about four characters: ``0.4``, ``12.3``, ``4,321``, ``12.3 k``."""
     for unit, size in ((" M", 1e6), (" k", 1e3)):
@@ -55,6 +60,19 @@ def clock(at: datetime) -> str:
 def moment(at: datetime) -> str:
     """Show a time in UTC, to the minute."""
     return f"{at.astimezone(timezone.utc):%d %b %H:%M} UTC"
+
+
+def seconds_of(at: datetime) -> str:
+    """Show a time in UTC, to the second."""
+    return f"{at.astimezone(timezone.utc):%d %b %H:%M:%S} UTC"
+
+
+def length(seconds: float) -> str:
+    """Show a length of time: ``45 min``, ``24 h``, ``30 d``."""
+    for unit, length_s, least_s in (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600)):
+        if seconds >= least_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(seconds / 60, 1):.0f} min"
 
 
 def since(at: datetime | None, now: datetime) -> str:

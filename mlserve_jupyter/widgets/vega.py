@@ -85,7 +85,7 @@ def _time_chart(
         value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=True))
         middle = alt.X("middle:T", title=None, scale=scale, axis=axis)
         marks = drawn.mark_line(
-            strokeWidth=1.8, point=alt.OverlayMarkDef(size=10, opacity=1)
+            strokeWidth=1.8, point=alt.OverlayMarkDef(size=24, opacity=1)
         ).encode(x=middle, y=value, color=color)
     said = [
         alt.Tooltip("when:N", title="time"),
@@ -139,7 +139,7 @@ def _histogram_chart() -> dict[str, Any]:
     import altair as alt
 
     log = alt.Scale(type="log", nice=False)
-    ticks = alt.Axis(format="~g", labelOverlap="greedy", labelSeparation=8)
+    ticks = alt.Axis(format=",~g", labelOverlap="greedy", labelSeparation=8)
     bars = (
         alt.Chart(alt.NamedData("bars"))
         .mark_rect(color=BLUE, opacity=0.75)

@@ -49,12 +49,17 @@ def test_stats_of_a_model_say_what_was_called() -> None:
     assert found.series.step_s == 300
     assert found.series.all.n == 3
     text = repr(found)
-    assert "3 calls" in text
+    assert re.search(
+        r"3 requests \(\S+ per minute since \d\d \w{3} \d\d:\d\d UTC\), 0 % errors", text
+    )
     assert re.search(r"^1 \(active\) +66.7 % +2 ", text, re.MULTILINE)
     assert re.search(r"^predict +3 +0 % ", text, re.MULTILINE)
     html = found._repr_html_()
     assert html.count("<svg") == 3
     assert "The slowest calls" in html
+    assert "per minute" in html
+    assert found.report.until <= datetime.now(timezone.utc)
+    assert found.series.until <= datetime.now(timezone.utc)
     ElementTree.fromstring(re.sub("&(?!amp|lt|gt|quot|#)", "&amp;", html))
 
 
@@ -74,22 +79,27 @@ def test_the_series_is_a_frame_with_a_row_a_step() -> None:
     assert frame.index.tz is not None
     row = frame[frame["n"] > 0].iloc[0]
     assert 0 < row["total_p50_ms"] <= row["total_p99_ms"]
+    assert {str(kind) for kind in frame.dtypes} <= {"int64", "float64"}
 
 
 def test_nothing_called_is_said_without_charts() -> None:
     found = mlserve.stats("watched", since="2d", until="1d")
-    assert "0 calls" in repr(found)
+    assert "No requests." in repr(found)
     assert "<svg" not in found._repr_html_()
 
 
 def test_two_versions_are_put_side_by_side() -> None:
     found = run("compare watched 1 2", {})
     text = repr(found)
-    assert re.search(r"^calls +2 +1 +× 0.5$", text, re.MULTILINE)
-    assert re.search(r"^errors +0 % +0 % +\+0.00 points$", text, re.MULTILINE)
+    assert re.search(r"^requests +2 +1 +× 0.5$", text, re.MULTILINE)
+    assert re.search(r"^error rate +0 % +0 % +\+0.00 points$", text, re.MULTILINE)
     assert re.search(r"^total p95 ", text, re.MULTILINE)
     assert "version 1" in found._repr_html_()
     assert found._repr_html_().count("<svg") == 4
+    drawn = re.findall("<svg.*?</svg>", found._repr_html_())
+    for of_a, of_b in ((drawn[0], drawn[1]), (drawn[2], drawn[3])):
+        words = [re.findall(r"<text[^>]*>([^<]*)<", each) for each in (of_a, of_b)]
+        assert words[0] == words[1]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_every_page_is_well_formed_and_needs_nothing_from_elsewhere(shown: Page)
 def test_the_figures_of_a_model_have_their_units() -> None:
     words = " ".join(Reader(markup.tiles(page("wine", counts=(100, 100)))).text.split())
     assert "Requests 133 / min 200 in 1 h" in words
-    assert "Error rate 2.00 % 4 failed" in words
+    assert "Error rate 2.00 % 4 errors" in words
     assert "p95 12.4 ms 1 in 20 is slower" in words
     assert "Cache hits 25.0 % 50 not computed" in words
 
@@ -134,7 +134,7 @@ def test_what_a_server_says_is_inert_text() -> None:
 
 
 def test_calls_that_were_lost_are_said() -> None:
-    assert "3 calls" in Reader(markup.tables(replace(page(), lost=3))).text
+    assert "3 requests" in Reader(markup.tables(replace(page(), lost=3))).text
     assert "never reached" not in Reader(markup.tables(page())).text
 
 
@@ -152,10 +152,10 @@ def test_text_has_a_line_for_each_version() -> None:
     assert snapshot.text(page("wine", counts=(100,))).splitlines() == [
         "wine, the last 1 h up to 23 Nov 19:20 UTC",
         "  requests    200 / min, 100 in all",
-        "  2.00 % failed, 25.0 % from the cache; p50 3.10 ms, p95 12.4 ms, p99 48.9 ms",
-        "  version 2  100 requests, 2.00 % failed, 25.0 % from the cache; p50 3.10 ms, "
+        "  2.00 % errors, 25.0 % cache hits; p50 3.10 ms, p95 12.4 ms, p99 48.9 ms",
+        "  version 2  100 requests, 2.00 % errors, 25.0 % cache hits; p50 3.10 ms, "
         "p95 12.4 ms, p99 48.9 ms",
-        "  version 1  100 requests, 2.00 % failed, 25.0 % from the cache; p50 3.10 ms, "
+        "  version 1  100 requests, 2.00 % errors, 25.0 % cache hits; p50 3.10 ms, "
         "p95 12.4 ms, p99 48.9 ms",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from xml.etree import ElementTree
 
 import pytest
@@ -17,10 +18,12 @@ from mlserve_jupyter.widgets.plots import (
     Plot,
     histogram_plot,
     latency_plot,
+    on_same_axes,
+    on_same_scale,
     requests_plot,
 )
 from mlserve_jupyter.widgets.snapshot import plots_of
-from mlserve_jupyter.widgets.svg import log_ticks, nice_ticks, sparkline, svg
+from mlserve_jupyter.widgets.svg import log_ticks, nice_ticks, sparkline, svg, time_ticks
 from mlserve_jupyter.widgets.vega import VEGA_LITE_MIME, vega_lite, vega_lite_bundle
 from tests.widgets.pages import NOW, figures, page, series
 
@@ -30,7 +33,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def test_each_call_is_in_one_bar() -> None:
     plot = requests_plot(series([0, 100]))
     by_name = {layer.name: layer.values for layer in plot.layers}
-    assert by_name == {"computed": (0, 73), "cached": (0, 25), "failed": (0, 2)}
+    assert by_name == {"computed": (0, 73), "cache hits": (0, 25), "errors": (0, 2)}
 
 
 def test_a_step_without_calls_has_no_latency() -> None:
@@ -78,8 +81,8 @@ def test_vega_lite_has_the_values_of_the_plot() -> None:
     values = [(row["name"], row["value"] - row["below"]) for row in spec["datasets"]["values"]]
     assert values == [
         ("computed", 0), ("computed", 73),
-        ("cached", 0), ("cached", 25),
-        ("failed", 0), ("failed", 2),
+        ("cache hits", 0), ("cache hits", 25),
+        ("errors", 0), ("errors", 2),
     ]  # fmt: skip
     begins = {row["begins"] for row in spec["datasets"]["values"]}
     assert max(begins) == NOW.replace(second=0).timestamp() * 1000
@@ -102,7 +105,7 @@ def test_svg_is_whole_and_needs_nothing_else(plot: Plot) -> None:
 
 @pytest.mark.parametrize("plot", plots_of(page(counts=())), ids=lambda plot: plot.title)
 def test_without_calls_a_chart_says_so(plot: Plot) -> None:
-    assert "no calls" in "".join(ElementTree.fromstring(svg(plot)).itertext())
+    assert "no requests" in "".join(ElementTree.fromstring(svg(plot)).itertext())
     assert json.dumps(vega_lite(plot), allow_nan=False)
 
 
@@ -128,6 +131,63 @@ def test_a_logarithmic_axis_has_a_few_ticks_within_its_range(low: float, ratio: 
     ticks = log_ticks(low, low * ratio)
     assert 1 <= len(ticks) <= 12
     assert all(low <= tick <= low * ratio * (1 + 1e-9) for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("begins", "length", "words"),
+    [
+        ((20, 30), timedelta(days=1), ["00:00", "06:00", "12:00", "18:00"]),
+        (
+            (20, 30),
+            timedelta(hours=1),
+            ["20:30", "20:40", "20:50", "21:00", "21:10", "21:20", "21:30"],
+        ),
+        ((20, 31), timedelta(minutes=15), ["20:35", "20:40", "20:45"]),
+        (
+            (20, 31),
+            timedelta(days=14),
+            ["25 Nov", "27 Nov", "29 Nov", "01 Dec", "03 Dec", "05 Dec", "07 Dec"],
+        ),
+    ],
+)
+def test_an_axis_of_time_has_round_times(
+    begins: tuple[int, int], length: timedelta, words: list[str]
+) -> None:
+    first = NOW.replace(day=23, hour=begins[0], minute=begins[1], second=0)
+    shown = time_ticks(first, first + length)
+    said = [f"{at:%H:%M}" if length <= timedelta(days=1) else word for at, word in shown]
+    assert said == words
+    assert all(first <= at <= first + length for at, _ in shown)
+
+
+@given(st.integers(1, 60 * 24 * 4000), st.integers(0, 60 * 24))
+def test_any_axis_of_time_has_a_few_times(minutes: int, begins: int) -> None:
+    first = NOW.replace(second=0) + timedelta(minutes=begins)
+    assert len(time_ticks(first, first + timedelta(minutes=minutes))) <= 8
+
+
+@pytest.mark.parametrize("plot", plots_of(page("wine")), ids=lambda plot: plot.title)
+def test_no_words_of_an_axis_are_cut_off(plot: Plot) -> None:
+    for text in ElementTree.fromstring(svg(plot)).iter(f"{SVG}text"):
+        if text.get("text-anchor") == "middle":
+            half = len(text.text or "") * 3
+            assert half <= float(text.get("x", "0")) <= 460 - half
+
+
+def test_plots_that_are_held_against_each_other_have_the_same_axes() -> None:
+    low, high = on_same_scale(*(latency_plot(series([n, n, n])) for n in (0, 100)))
+    assert low.top == high.top > 0
+    few = HistogramPlot("few", (1.0, 2.0, 4.0), (1, 2))
+    many = HistogramPlot("many", (2.0, 4.0, 8.0), (10, 20))
+    none = HistogramPlot("none", (), ())
+    shown = on_same_axes(few, many, none)
+    assert [(each.top, each.range_ms) for each in shown[:2]] == [(20, (1.0, 8.0))] * 2
+    assert "no requests" in svg(shown[2])
+    places = [
+        [float(bar.get("x", "0")) for bar in ElementTree.fromstring(svg(each)).iter(f"{SVG}rect")]
+        for each in shown[:2]
+    ]
+    assert places[0][1] == places[1][0]
 
 
 def test_a_gap_of_a_sparkline_stays_a_gap() -> None:
