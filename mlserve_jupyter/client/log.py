@@ -79,8 +79,8 @@ class LogCalls(ABC):
         labelled
             Only calls with labels, or only those without.
         contains
-            A JSON value (any, hence ``Any``) that is in the inputs, such as
-            ``{"instances": [{"city": "Bern"}]}``; on PostgreSQL alone.
+            Values of a row by column, such as ``{"city": "Bern"}``, or any JSON value (hence
+            ``Any``) that is in the body, such as ``{"instances": [[5.1]]}``; on PostgreSQL alone.
 
         Returns
         -------

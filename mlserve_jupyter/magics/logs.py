@@ -72,8 +72,8 @@ def logs(
     labelled
         Only calls with labels, or only those without.
     contains
-        A JSON value (any, hence ``Any``) that is in the inputs, such as
-        ``{"instances": [{"city": "Bern"}]}``; where the server's database is PostgreSQL.
+        Values of a row by column, such as ``{"city": "Bern"}``, or any JSON value (hence ``Any``)
+        that is in the body; where the server's database is PostgreSQL.
     limit
         How many calls at most, the newest first. None: 100, or with ``since`` all, up to 100,000.
     calls

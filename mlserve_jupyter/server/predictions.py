@@ -62,7 +62,8 @@ class PredictionsQuery(PageQuery, frozen=True, kw_only=True):
             str,
             msgspec.Meta(
                 max_length=10_000,
-                description="JSON that is in the inputs, as of PostgreSQL's `@>`; there alone.",
+                description="Values of a row by column, or JSON that is in the inputs as of "
+                "PostgreSQL's `@>`; there alone.",
             ),
         ]
         | None

@@ -111,9 +111,38 @@ def test_inputs_are_searched_on_postgresql_alone(
     wanted = CallFilter(contains='{"instances": [{"city": "Bern"}]}', status="failed")
     page = log.list_predictions(served.model_id, wanted)
     assert [item.request_id for item in page.items] == ["r7", "r6", "r3", "r2"]
+    wanted = CallFilter(contains='{"city": "Bern"}', status="failed")
+    page = log.list_predictions(served.model_id, wanted)
+    assert [item.request_id for item in page.items] == ["r7", "r6", "r3", "r2"]
     for text in ("Bern", "{", '"\\u0000"'):
         with pytest.raises(InvalidRequest):
             log.list_predictions(served.model_id, CallFilter(contains=text))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        b'{"instances":[{"city":"Olten","n":1},{"city":"Bern","n":2}]}',
+        b'{"inputs":[{"n":2,"city":"Bern"}]}',
+        b'{"inputs":{"city":["Olten","Bern"],"n":[1,2]}}',
+        b'{"dataframe_records":[{"city":"Bern","n":2}]}',
+        b'{"dataframe_split":{"columns":["n","city"],"data":[[1,"Olten"],[2,"Bern"]]}}',
+    ],
+)
+def test_a_row_is_found_by_its_columns_in_every_form_that_names_them(
+    engine: Engine, log: PredictionLog, served: ServedVersion, inputs: bytes
+) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("inputs are searched on PostgreSQL alone")
+    log.append(call(served, inputs=inputs, request_id="new"))
+    assert log.flush(WAIT_S)
+    for text, found in (
+        ('{"city": "Bern", "n": 2}', ["new"]),
+        ('{"city": "Genf"}', []),
+        ('{"town": "Bern"}', []),
+    ):
+        page = log.list_predictions(served.model_id, CallFilter(contains=text))
+        assert [item.request_id for item in page.items] == found
 
 
 def test_a_page_ends_where_it_has_become_large_and_the_next_goes_on(
