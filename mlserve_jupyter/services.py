@@ -335,6 +335,8 @@ def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
     from mlserve_jupyter.accounts.expired import FORGET_EVERY_S, forget_expired
     from mlserve_jupyter.analytics import rollups
     from mlserve_jupyter.analytics.drift import FOLD_EVERY_S, fold_old_days
+    from mlserve_jupyter.analytics.labels import FORGET_EVERY_S as LABELS_EVERY_S
+    from mlserve_jupyter.analytics.labels import forget_labels_without_call
     from mlserve_jupyter.analytics.maintenance import PeriodicJob
     from mlserve_jupyter.archiving import CHECK_S, Archiver
     from mlserve_jupyter.storage.partitions import MAKE_EVERY_S, keep_partitions
@@ -346,6 +348,9 @@ def _jobs(storage: _Storage, settings: Settings) -> list[PeriodicJob]:
         PeriodicJob("partitions", MAKE_EVERY_S, lambda may_go_on: keep_partitions(engine)),
         PeriodicJob("retention", CHECK_S, Archiver(settings, engine).run),
         PeriodicJob("expired", FORGET_EVERY_S, lambda may_go_on: forget_expired(engine)),
+        PeriodicJob(
+            "labels", LABELS_EVERY_S, functools.partial(forget_labels_without_call, engine)
+        ),
         PeriodicJob("histograms", FOLD_EVERY_S, functools.partial(fold_old_days, engine)),
     ]
     if storage.store.is_shared:

@@ -60,7 +60,7 @@ def read_drift(
         scipy is not installed beside the server.
     """
     _require_scipy()
-    since, until = _hour(since), _hour(until + timedelta(hours=1, microseconds=-1))
+    since, until = _hour(since), _end_of_hour(until)
     if since < _hours_begin():
         since = since.replace(hour=0)
     baseline = read_baseline(connection, version.id)
@@ -76,7 +76,7 @@ def read_drift(
         model=version.model,
         version=version.version,
         since=since,
-        until=until,
+        until=min(until, datetime.now(timezone.utc)),
         level=found,
         n_baseline_rows=profile.n_rows,
         n_live_rows=counted.n_rows,
@@ -170,6 +170,14 @@ def _hours_begin() -> datetime:
 
 def _hour(at: datetime) -> datetime:
     return at.astimezone(timezone.utc).replace(minute=0, second=0, microsecond=0)
+
+
+def _end_of_hour(until: datetime) -> datetime:
+    """Return the full hour that is not before a time; the end of time where there is none."""
+    try:
+        return _hour(until + timedelta(hours=1, microseconds=-1))
+    except OverflowError:
+        return datetime.max.replace(tzinfo=timezone.utc)
 
 
 def _require_scipy() -> None:

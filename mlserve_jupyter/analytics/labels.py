@@ -7,7 +7,7 @@ the two meet when somebody asks how good a model is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -16,12 +16,22 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from mlserve_jupyter.api.labels import Label
-from mlserve_jupyter.errors import ModelNotFound
-from mlserve_jupyter.storage.engine import writing
+from mlserve_jupyter.analytics.maintenance import MayGoOn
+from mlserve_jupyter.api.labels import MAX_CALL_BYTES, Label
+from mlserve_jupyter.errors import ModelNotFound, TooLarge
+from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.monitoring_tables import labels
+from mlserve_jupyter.storage.tables import predictions
+
+A_FEW_AT_A_TIME = {"stream_results": True, "max_row_buffer": 16}
+"""How rows are fetched that may be large."""
+
+FORGET_EVERY_S = 6 * 3600.0
+KEPT_WITHOUT_CALL_DAYS = 30
 
 _CHUNK_ROWS = 500
+_CHUNK_BYTES = 4 * 2**20
+_FORGOTTEN_AT_ONCE = 500
 
 
 def write_labels(
@@ -35,6 +45,8 @@ def write_labels(
     ------
     ModelNotFound
         The model was deleted meanwhile.
+    TooLarge
+        The labels of one call take more than ``MAX_CALL_BYTES``; nothing was kept.
     StorageUnavailable, StorageFull
         Nothing was kept.
     """
@@ -44,7 +56,7 @@ def write_labels(
         {
             "model_id": model_id,
             "request_id": request_id,
-            "labels": msgspec.json.encode(values).decode(),
+            "labels": _encoded(request_id, values),
             "created_at": now,
         }
         for request_id, values in sorted(by_request_id.items())
@@ -74,7 +86,7 @@ def read_labels(
 ) -> Iterator[dict[str, str]]:
     """Give the labels of a model that were kept since then, as JSON by request id.
 
-    In pieces, those that were kept last first, and at most ``limit``.
+    In pieces of a few megabytes, those that were kept last first, and at most ``limit``.
     """
     at = (labels.c.created_at, labels.c.request_id)
     query = (
@@ -85,16 +97,71 @@ def read_labels(
     before: Any = None
     while limit > 0:
         page = query if before is None else query.where(sa.tuple_(*at) < sa.tuple_(*before))
-        rows = connection.execute(page.limit(min(limit, _CHUNK_ROWS))).all()
+        chunk: dict[str, str] = {}
+        n_bytes = 0
+        page = page.limit(min(limit, _CHUNK_ROWS))
+        with connection.execute(page, execution_options=A_FEW_AT_A_TIME) as rows:
+            for row in rows:
+                chunk[row.request_id] = row.labels
+                before = (
+                    sa.literal(row.created_at, labels.c.created_at.type),
+                    sa.literal(row.request_id, labels.c.request_id.type),
+                )
+                n_bytes += len(row.labels)
+                if n_bytes >= _CHUNK_BYTES:
+                    break
+        if not chunk:
+            return
+        yield chunk
+        limit -= len(chunk)
+
+
+def forget_labels_without_call(engine: Engine, may_go_on: MayGoOn) -> None:
+    """Delete labels whose call the log does not have, a while after they came; a periodic job.
+
+    Raises
+    ------
+    StorageUnavailable, StorageFull
+        The database does not answer, or has no space left.
+    """
+    old = labels.c.created_at < datetime.now(timezone.utc) - timedelta(days=KEPT_WITHOUT_CALL_DAYS)
+    key = (labels.c.model_id, labels.c.request_id)
+    has_call = sa.exists().where(
+        predictions.c.model_id == labels.c.model_id,
+        predictions.c.request_id == labels.c.request_id,
+    )
+    query = sa.select(*key, has_call.label("has_call")).where(old).order_by(*key)
+    after: Any = None
+    while may_go_on():
+        page = query if after is None else query.where(sa.tuple_(*key) > sa.tuple_(*after))
+        with reading(engine) as connection:
+            rows = connection.execute(page.limit(_FORGOTTEN_AT_ONCE)).all()
         if not rows:
             return
-        yield {row.request_id: row.labels for row in rows}
-        limit -= len(rows)
-        last = rows[-1]
-        before = (
-            sa.literal(last.created_at, labels.c.created_at.type),
-            sa.literal(last.request_id, labels.c.request_id.type),
+        lost: dict[str, list[str]] = {}
+        for row in rows:
+            if not row.has_call:
+                lost.setdefault(row.model_id, []).append(row.request_id)
+        if lost:
+            with writing(engine, durable=False) as connection:
+                for model_id, ids in lost.items():
+                    these = (labels.c.model_id == model_id, labels.c.request_id.in_(ids))
+                    connection.execute(labels.delete().where(*these, old))
+        after = (
+            sa.literal(rows[-1].model_id, labels.c.model_id.type),
+            sa.literal(rows[-1].request_id, labels.c.request_id.type),
         )
+
+
+def _encoded(request_id: str, values: Sequence[Label]) -> str:
+    text = msgspec.json.encode(values)
+    if len(text) > MAX_CALL_BYTES:
+        raise TooLarge(
+            f"The labels of the call {request_id} take {len(text):,} bytes as JSON, and at most "
+            f"{MAX_CALL_BYTES:,} are kept of a call: predict fewer rows a call, or label with "
+            f"shorter values."
+        )
+    return text.decode()
 
 
 def _insert(connection: Connection) -> Any:

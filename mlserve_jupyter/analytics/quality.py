@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mlserve_jupyter.analytics.histogram_rows import read_baseline
-from mlserve_jupyter.analytics.labels import count_labelled, read_labels
+from mlserve_jupyter.analytics.labels import A_FEW_AT_A_TIME, count_labelled, read_labels
 from mlserve_jupyter.analytics.scores import Scorer, scorer_of
 from mlserve_jupyter.api.labels import Label
 from mlserve_jupyter.api.profile import Profile, Task
@@ -54,12 +54,15 @@ def read_quality(
     """
     scored: dict[tuple[str, str], _Scored] = {}
     n_calls = n_labels = 0
-    # A label may be kept by a clock that is a little behind.
-    for chunk in read_labels(connection, model_id, since - CLOCK_SKEW, MAX_LABELS):
+    for chunk in read_labels(connection, model_id, _labelled_since(since), MAX_LABELS):
         n_labels += len(chunk)
+        last_id: str | None = None
         for row in _calls_of(connection, model_id, chunk):
             version = versions.get(row.version_id)
-            if version is None or row.status != "ok" or not since <= row.created_at < until:
+            if version is None or row.status != "ok" or row.request_id == last_id:
+                continue
+            last_id = row.request_id  # a label is of one call, however many bear its id
+            if not since <= row.created_at < until:
                 continue
             n_calls += 1
             key = (row.version_id, row.method)
@@ -82,10 +85,25 @@ def read_quality(
     )
 
 
-def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str]) -> Sequence[Any]:
-    """Read a model's calls by their request ids; the columns' types differ, hence ``Any``."""
+def _labelled_since(since: datetime) -> datetime:
+    """Return when the first call of a range can have got its label.
+
+    A label may be kept by a clock that is a little behind.
+    """
+    try:
+        return since - CLOCK_SKEW
+    except OverflowError:
+        return since
+
+
+def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str]) -> Iterator[Any]:
+    """Read a model's calls by their request ids, of each the last one first.
+
+    A few at a time, since each may have a quarter of a megabyte; the columns' types differ, hence
+    ``Any``.
+    """
     called = predictions.c
-    return connection.execute(
+    query = (
         sa.select(
             called.version_id,
             called.request_id,
@@ -93,8 +111,12 @@ def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str])
             called.status,
             called.created_at,
             called.outputs,
-        ).where(called.model_id == model_id, called.request_id.in_(list(request_ids)))
-    ).all()
+        )
+        .where(called.model_id == model_id, called.request_id.in_(list(request_ids)))
+        .order_by(called.request_id, called.created_at.desc())
+    )
+    with connection.execute(query, execution_options=A_FEW_AT_A_TIME) as rows:
+        yield from rows
 
 
 def task_of(signature: Signature, method: str, profile: Profile | None) -> Task:

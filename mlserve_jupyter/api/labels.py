@@ -11,6 +11,9 @@ Label = Annotated[str, msgspec.Meta(max_length=256)] | bool | int | float | None
 
 MAX_ROWS_A_CALL = 100_000
 MAX_CALLS = 10_000
+MAX_CALL_BYTES = 256 * 2**10
+"""Of the labels of one call, as JSON: by default the log keeps no answer that is larger."""
+
 REQUEST_ID = r"^[A-Za-z0-9._-]{1,64}\Z"
 
 RequestId = Annotated[

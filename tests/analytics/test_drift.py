@@ -154,6 +154,14 @@ def test_without_scipy_the_answer_says_what_to_install(
             read_drift(connection, watched, NOON, NOON)
 
 
+def test_a_range_may_end_with_the_last_hour_there_is(engine: Engine, deploy: Deploys) -> None:
+    served = deploy()
+    watched = WatchedVersion(served.id, served.model, served.version, ())
+    last = datetime.max.replace(tzinfo=timezone.utc)
+    with reading(engine) as connection:
+        assert read_drift(connection, watched, NOON, last).until == last
+
+
 def test_columns_that_the_log_leaves_out_have_no_baseline(engine: Engine, deploy: Deploys) -> None:
     features = [
         FeatureProfile(name=name, kind="number", edges=[0.0], counts=[1, 1])

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.analytics.prediction_pages import CallFilter, read_calls
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.analytics.prediction_rows import WaitingRow, write_rows
 from mlserve_jupyter.registry.catalog import ServedVersion
@@ -89,3 +90,18 @@ def test_a_row_that_nobody_has_foreseen_costs_few_steps(
         ).all()
     assert truncated == ["r7"]
     assert losses_by_reason(engine) == {}
+
+
+@pytest.mark.parametrize(
+    ("contains", "found"),
+    [("[[1e-131073]]", ["r38"]), ('[["a\\u0000b"]]', ["r7"]), ("[[1e-99999, 1]]", [])],
+)
+def test_odd_values_are_found_as_they_are_kept(
+    engine: Engine, served: ServedVersion, contains: str, found: list[str]
+) -> None:
+    n_attempts(engine, batch(served, b'[["a\\u0000b"]]', b"[[1e-200000]]"))
+    with reading(engine) as connection:
+        page = read_calls(
+            connection, served.model_id, CallFilter(contains=contains), limit=10, cursor=None
+        )
+    assert [each.request_id for each in page.items] == found

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mlserve_jupyter.analytics import quality as quality_module
-from mlserve_jupyter.analytics.labels import write_labels
-from mlserve_jupyter.analytics.quality import ScoredVersion, read_quality, task_of
+from mlserve_jupyter.analytics.labels import (
+    KEPT_WITHOUT_CALL_DAYS,
+    count_labelled,
+    forget_labels_without_call,
+    read_labels,
+    write_labels,
+)
+from mlserve_jupyter.analytics.quality import CLOCK_SKEW, ScoredVersion, read_quality, task_of
 from mlserve_jupyter.api.profile import Profile
 from mlserve_jupyter.api.quality import Quality
 from mlserve_jupyter.api.resources import UpdateVersion
 from mlserve_jupyter.api.signature import InputSpec, OutputSpec, Signature
-from mlserve_jupyter.errors import ModelNotFound
+from mlserve_jupyter.errors import ModelNotFound, TooLarge
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.engine import reading, writing
+from mlserve_jupyter.storage.monitoring_tables import labels
 from tests.analytics.calls import NOON, WAIT_S, call, opened_log
 from tests.registry.deploys import Deploys
 
@@ -148,3 +156,74 @@ def test_what_is_scored_is_what_the_model_says_or_what_it_gives(
     )
     profile = None if said is None else msgspec.convert({"n_rows": 1, "task": said}, Profile)
     assert task_of(signature, "predict", profile) == task
+
+
+def test_a_range_may_begin_with_the_first_day_there_is(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    log_calls(engine, settings, call(served, 0, outputs=b"[1]"))
+    write_labels(engine, served.model_id, {"r0": [1]})
+    first = datetime.min.replace(tzinfo=timezone.utc)
+    assert quality_of(engine, served, since=first).n_calls == 1
+
+
+def test_a_label_counts_for_one_call_the_last_one_with_its_id(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served = deploy()
+    later = NOON + timedelta(seconds=1)
+    log_calls(
+        engine,
+        settings,
+        call(served, 0, outputs=b"[1]", created_at=later),
+        call(served, 0, outputs=b"[0]"),
+        call(served, 0, outputs=None, status="model_failed", created_at=later + CLOCK_SKEW / 2),
+    )
+    write_labels(engine, served.model_id, {"r0": [1]})
+    found = quality_of(engine, served)
+    assert (found.n_calls, found.versions[0].n_calls) == (1, 1)
+    assert found.versions[0].classification is not None
+    assert found.versions[0].classification.accuracy == 1.0
+    assert quality_of(engine, served, until=later).n_calls == 0
+
+
+def test_large_labels_are_read_a_few_megabytes_at_a_time(engine: Engine, deploy: Deploys) -> None:
+    served = deploy()
+    large = ["x" * 250] * 1000
+    write_labels(engine, served.model_id, {f"r{n}": large for n in range(40)})
+    with reading(engine) as connection:
+        chunks = list(read_labels(connection, served.model_id, NOON - timedelta(days=999), 35))
+    assert len(chunks) > 1
+    assert max(sum(map(len, chunk.values())) for chunk in chunks) < 5 * 2**20
+    ids = [request_id for chunk in chunks for request_id in chunk]
+    assert len(ids) == len(set(ids)) == 35
+
+
+def test_labels_of_a_call_that_are_too_large_are_refused_and_none_is_kept(
+    engine: Engine, deploy: Deploys
+) -> None:
+    served = deploy()
+    with pytest.raises(TooLarge, match=r"call r1 take 3\d\d,\d\d\d bytes .* 262,144"):
+        write_labels(engine, served.model_id, {"r0": [1], "r1": ["x" * 250] * 1200})
+    with reading(engine) as connection:
+        assert count_labelled(connection, served.model_id) == 0
+
+
+def test_labels_without_a_call_are_forgotten_after_a_month(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    served, other = deploy("one"), deploy("other")
+    log_calls(engine, settings, call(served, 0), call(other, 1))
+    write_labels(engine, served.model_id, {f"r{n}": [1] for n in range(1200)})
+    write_labels(engine, other.model_id, {"r0": [1], "r1": [1]})
+    old = datetime.now(timezone.utc) - timedelta(days=KEPT_WITHOUT_CALL_DAYS, minutes=1)
+    with writing(engine) as connection:
+        connection.execute(labels.update().values(created_at=old))
+    write_labels(engine, served.model_id, {"r1199": [0]})
+    forget_labels_without_call(engine, lambda: True)
+    with reading(engine) as connection:
+        kept = connection.execute(sa.select(labels.c.model_id, labels.c.request_id)).all()
+    assert sorted(tuple(row) for row in kept) == sorted(
+        [(served.model_id, "r0"), (served.model_id, "r1199"), (other.model_id, "r1")]
+    )
