@@ -67,7 +67,7 @@ def policy_words(policy: LogPolicy) -> str:
     if policy.share <= 0:
         words = "no calls, which are only counted"
         left_out = ["their inputs"] * (not policy.inputs) + [columns] * bool(columns)
-        return f"{words} ({' and '.join(left_out)} stay left out)" if left_out else words
+        return f"{words} (still left out: {', '.join(left_out)})" if left_out else words
     calls = (
         "all calls" if policy.share >= 1 else f"{policy.share * 100:g} % of the calls, at random"
     )

@@ -35,7 +35,7 @@ def test_what_changes_of_the_log_is_written_and_the_rest_is_not_mentioned(
         (LogPolicy(), "all calls"),
         (LogPolicy(share=0), "no calls, which are only counted"),
         (LogPolicy(share=0, inputs=False, without=["a"]),
-         "no calls, which are only counted (their inputs and a stay left out)"),
+         "no calls, which are only counted (still left out: their inputs, a)"),
         (LogPolicy(inputs=False), "all calls, without their inputs"),
         (LogPolicy(inputs=False, without=["a", "b"]),
          "all calls, without their inputs (a, b would be left out of them)"),
