@@ -45,6 +45,7 @@ class LiveCatalog:
         self._poll_s = poll_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._checking = asyncio.Lock()
+        self._n_begun = self._n_taken = 0
         self._catching_up: asyncio.Task[None] | None = None
         self._caught_up_at_s = 0.0
         self._announcements: Announcements | None = None
@@ -128,7 +129,13 @@ class LiveCatalog:
             await self.catch_up()
 
     async def _refresh(self) -> None:
-        self.current = await asyncio.to_thread(self._registry.snapshot)
+        """Read the registry; what was begun to be read before the current catalog is older."""
+        self._n_begun += 1
+        n = self._n_begun
+        found = await asyncio.to_thread(self._registry.snapshot)
+        if n > self._n_taken:
+            self._n_taken = n
+            self.current = found
 
     async def _check(self) -> None:
         try:

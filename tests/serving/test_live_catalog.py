@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -78,6 +79,36 @@ def test_a_database_that_is_down_leaves_what_is_known() -> None:
         with pytest.raises(ModelNotFound):
             await catalog.find(epoch_of_at_least(2))
         assert await catalog.find(epoch_of_at_least(1)) == 1
+        await catalog.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_slow_read_from_before_a_change_does_not_undo_it() -> None:
+    class SlowRegistry(CountingRegistry):
+        def __init__(self) -> None:
+            super().__init__()
+            self.has_read, self.may_go_on = threading.Event(), threading.Event()
+
+        def snapshot(self) -> Catalog:
+            found = super().snapshot()
+            if threading.current_thread() is not threading.main_thread() and self.now == 2:
+                self.has_read.set()
+                self.may_go_on.wait(30)
+            return found
+
+    async def run() -> None:
+        registry: Any = SlowRegistry()
+        catalog = LiveCatalog(registry, poll_s=60.0)
+        registry.now = 2
+        slow = asyncio.create_task(catalog.catch_up())
+        await asyncio.to_thread(registry.has_read.wait, 30)
+        registry.now = 3
+        await catalog.changed()
+        assert catalog.current.epoch == 3
+        registry.may_go_on.set()
+        await slow
+        assert catalog.current.epoch == 3
         await catalog.aclose()
 
     asyncio.run(run())
