@@ -32,6 +32,7 @@ FAILED = "failed"
 """Stands for every status but ``ok``."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_BODY_KEYS = {"instances", "inputs", "dataframe_records", "dataframe_split", "base64"}
 _CHUNK_IDS = 500
 _FETCHED_ROWS = 50
 
@@ -51,7 +52,8 @@ class CallFilter:
     labelled
         Whether somebody has said what turned out to be true of them.
     contains
-        JSON that is in their inputs, as of PostgreSQL's ``@>``.
+        JSON that is in their inputs, as of PostgreSQL's ``@>``: values of a row by column,
+        whatever form the call had, or a part of a body.
     """
 
     version: int | None = None
@@ -212,12 +214,34 @@ def _contains(connection: Connection, text: str) -> sa.ColumnElement[bool]:
         msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidRequest(
-            f"'contains' must be JSON that is in the inputs, such as "
-            f'{{"instances": [{{"city": "Bern"}}]}}, not {text[:80]!r}.'
+            "'contains' must be JSON that is in the inputs, such as "
+            f'{{"city": "Bern"}}, not {text[:80]!r}.'
         ) from None
     text = as_jsonb_takes(text)
-    wanted = sa.cast(sa.literal(text, sa.Text), JSONB)
-    return predictions.c.inputs.op("@>", is_comparison=True)(wanted)
+    found = predictions.c.inputs.op("@>", is_comparison=True)
+    return sa.or_(*(found(sa.cast(sa.literal(form, sa.Text), JSONB)) for form in _forms(text)))
+
+
+def _forms(text: str) -> list[str]:
+    """Return the bodies that have a row with these values by column; what is a body is itself.
+
+    The values stay as they are written: PostgreSQL's numbers have more digits than Python's.
+    """
+    try:
+        row = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return [text]
+    if not row or row.keys() & _BODY_KEYS:
+        return [text]
+    by_column = {name: [value] for name, value in row.items()}
+    bodies: list[Any] = [
+        {"instances": [row]},
+        {"inputs": [row]},
+        {"inputs": by_column},
+        {"dataframe_records": [row]},
+        {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}},
+    ]
+    return [text, *(msgspec.json.encode(body).decode() for body in bodies)]
 
 
 def _describe(row: sa.Row[Any]) -> DescribePrediction:
