@@ -11,12 +11,12 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
+from mlserve_jupyter.api.log_policy import LogPolicy
 from mlserve_jupyter.api.profile import Profile
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.storage.monitoring_tables import baselines, live_histograms
-from mlserve_jupyter.storage.tables import model_versions
+from mlserve_jupyter.storage.tables import model_versions, models
 
 
 class Counts(msgspec.Struct):
@@ -103,14 +103,13 @@ def add_counted(connection: Connection, period: Period, counted: Counted) -> boo
         False where the version is gone.
     """
     insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    policy = _policy_held(connection, period.version_id)
+    if policy is None:
+        return False
     empty = insert(live_histograms).values(
         **period._asdict(), hours=1, n_rows=0, histograms=_encoded(Counts())
     )
-    try:
-        with connection.begin_nested():
-            connection.execute(empty.on_conflict_do_nothing())
-    except IntegrityError:
-        return False
+    connection.execute(empty.on_conflict_do_nothing())
     of_hour = (live_histograms.c.version_id == period.version_id) & (
         live_histograms.c.at == period.at
     )
@@ -121,6 +120,7 @@ def add_counted(connection: Connection, period: Period, counted: Counted) -> boo
     ).one()
     total = Counted(row.n_rows, _decoded(row.histograms))
     total.add(counted)
+    _forget(total, policy)
     connection.execute(
         live_histograms.update()
         .where(of_hour)
@@ -164,6 +164,9 @@ def fold_day(connection: Connection, before: datetime) -> bool:
     ).one_or_none()
     if oldest is None:
         return False
+    policy = _policy_held(connection, oldest.version_id)
+    if policy is None:
+        return True  # deleted meanwhile, and its rows with it
     midnight = oldest.at.replace(hour=0)
     of_day = (
         (live_histograms.c.version_id == oldest.version_id)
@@ -176,6 +179,7 @@ def fold_day(connection: Connection, before: datetime) -> bool:
         .with_for_update()
     ).all()
     total = sum_of((row.n_rows, row.histograms) for row in rows)
+    _forget(total, policy)
     connection.execute(live_histograms.delete().where(of_day))
     connection.execute(
         live_histograms.insert().values(
@@ -188,6 +192,32 @@ def fold_day(connection: Connection, before: datetime) -> bool:
         )
     )
     return True
+
+
+def _policy_held(connection: Connection, version_id: str) -> LogPolicy | None:
+    """Return what a version's model logs, which stays so until the transaction ends.
+
+    So nothing that was counted under an older policy is written after a newer one. None where the
+    version is gone. Locks are taken in the order in which a deletion takes them.
+    """
+    model_id = connection.execute(
+        sa.select(model_versions.c.model_id)
+        .where(model_versions.c.id == version_id)
+        .with_for_update(read=True, key_share=True)
+    ).scalar_one_or_none()
+    if model_id is None:
+        return None
+    text = connection.execute(
+        sa.select(models.c.log_policy).where(models.c.id == model_id).with_for_update(read=True)
+    ).scalar_one()
+    return LogPolicy() if text is None else msgspec.json.decode(text, type=LogPolicy)
+
+
+def _forget(counted: Counted, policy: LogPolicy) -> None:
+    features = counted.counts.features
+    counted.counts.features = {
+        name: counts for name, counts in features.items() if policy.keeps_column(name)
+    }
 
 
 def _encoded(counts: Counts) -> str:

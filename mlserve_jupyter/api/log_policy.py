@@ -41,6 +41,10 @@ class LogPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Whether nothing is left out."""
         return self.share >= 1 and self.inputs and not self.without
 
+    def keeps_column(self, name: str) -> bool:
+        """Whether anything of an input column is kept: values, or what is computed of them."""
+        return self.share > 0 and self.inputs and name not in self.without
+
 
 class LogChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is changed of a :class:`LogPolicy`; what is not given stays as it is.

@@ -24,10 +24,15 @@ MAX_FEATURES = 200
 MAX_OUTPUTS = 20
 MAX_BINS = 64
 MAX_CLASSES = 1000
+MAX_CATEGORY_CHARACTERS = 256
+MAX_BYTES = 2 * 2**20
+"""Of a whole profile as JSON; every server keeps those of the versions that are asked in memory."""
+
 MAX_ABS = 1e300
 """Numbers beyond it, the infinities among them, are counted as it."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Category = Annotated[str, msgspec.Meta(max_length=MAX_CATEGORY_CHARACTERS)]
 
 
 class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +59,7 @@ class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: Annotated[str, msgspec.Meta(max_length=1000)]
     kind: FeatureKind
     edges: Annotated[list[float], msgspec.Meta(max_length=MAX_BINS)] = []
-    categories: Annotated[list[str], msgspec.Meta(max_length=MAX_BINS)] = []
+    categories: Annotated[list[_Category], msgspec.Meta(max_length=MAX_BINS)] = []
     counts: Annotated[list[_Count], msgspec.Meta(max_length=MAX_BINS + 1)]
     n_missing: _Count = 0
 
@@ -140,10 +145,10 @@ def length_of(value: Any) -> float | None:
 def text_of(value: Any) -> str:
     """Return the name of a category's bin; the whole number 3.0 is 3."""
     if isinstance(value, str):
-        return value[:256]
+        return value[:MAX_CATEGORY_CHARACTERS]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return msgspec.json.encode(value).decode()[:256]
+    return msgspec.json.encode(value).decode()[:MAX_CATEGORY_CHARACTERS]
 
 
 def output_columns(predictions: Any, method: str) -> list[tuple[str, list[Any]]]:
@@ -171,14 +176,25 @@ def output_columns(predictions: Any, method: str) -> list[tuple[str, list[Any]]]
     return [(f"{method}[{j}]", [row[j] for row in predictions]) for j in range(width)]
 
 
+def within_bounds(profile: Profile) -> Profile:
+    """Leave out the last columns of a profile that is too large."""
+    n_bytes = len(msgspec.json.encode(profile))
+    kept = list(profile.features)
+    while n_bytes > MAX_BYTES and kept:
+        n_bytes -= len(msgspec.json.encode(kept.pop())) + 1
+    return msgspec.structs.replace(profile, features=kept)
+
+
 def check_profile(profile: Profile) -> None:
-    """Refuse a profile that cannot be counted in.
+    """Refuse a profile that is too large, or cannot be counted in.
 
     Raises
     ------
     InvalidRequest
         Naming the column.
     """
+    if len(msgspec.json.encode(profile)) > MAX_BYTES:
+        raise InvalidRequest(f"The baseline is larger than {MAX_BYTES // 2**20} MiB.")
     for group in (profile.features, profile.outputs):
         if len({feature.name for feature in group}) != len(group):
             raise InvalidRequest("The baseline has two histograms of one name.")

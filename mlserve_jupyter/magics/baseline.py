@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mlserve_jupyter.api.labels import Label
-from mlserve_jupyter.api.profile import MAX_CLASSES, Profile, Task
+from mlserve_jupyter.api.profile import MAX_CLASSES, Profile, Task, within_bounds
 from mlserve_jupyter.api.signature import InputSpec
 from mlserve_jupyter.magics.calling import call_on_copy
 from mlserve_jupyter.magics.sampling import n_rows
@@ -43,13 +43,15 @@ def baseline_of(obj: Any, method: str, sample: Any, inputs: InputSpec) -> Profil
     if n_sample < MIN_ROWS:
         return None
     try:
-        return Profile(
-            n_rows=min(n_sample, MAX_ROWS),
-            features=profile_inputs(sample, inputs),
-            method=method,
-            outputs=_outputs(obj, method, sample),
-            task=_task(obj),
-            classes=_classes(obj),
+        return within_bounds(
+            Profile(
+                n_rows=min(n_sample, MAX_ROWS),
+                features=profile_inputs(sample, inputs),
+                method=method,
+                outputs=_outputs(obj, method, sample),
+                task=_task(obj),
+                classes=_classes(obj),
+            )
         )
     except Exception:  # the deploy itself can do without
         log.warning("The sample cannot be counted, so drift is not watched.", exc_info=True)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from mlserve_jupyter.api.log_policy import LogChanges, LogPolicy, check_columns
 from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.api.signature import Signature
+from mlserve_jupyter.registry.baselines import forget_columns
 from mlserve_jupyter.storage.tables import model_versions, models
 
 
@@ -67,4 +68,5 @@ def keep(connection: Connection, model_id: str, changes: LogChanges, now: dateti
     connection.execute(
         model_versions.update().where(model_versions.c.model_id == model_id).values(updated_at=now)
     )
+    forget_columns(connection, model_id, policy)
     return policy
