@@ -374,8 +374,13 @@ def check_artifacts_url(url: str) -> None:
 def shown_url(url: str) -> str:
     """Return a URL without the password or the query that it may hold."""
     protocol, separator, rest = url.partition("://")
-    place, _, path = rest.partition("?")[0].partition("/")
-    return f"{protocol}{separator}{place.rpartition('@')[2]}/{path}".rstrip("/")
+    if not separator:
+        protocol, rest = "", url
+    # A password may hold what should be escaped: the last @ of all ends it, and where that could
+    # be one of the query, nothing is shown.
+    place, _, query = rest.partition("?")
+    shown = "…" if "@" in query else place.rpartition("@")[2]
+    return f"{protocol}{separator}{shown}".rstrip("/")
 
 
 def check_name(name: str) -> str:

@@ -6,9 +6,11 @@ look finds is in the database, so that the next one may be another process's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
@@ -134,6 +136,8 @@ class Alerts:
         self._server = server
         self._now = now
         self._n_looks = 0
+        self._test: asyncio.Future[TestedWebhook] | None = None
+        self._test_thread = ThreadPoolExecutor(1, "mlserve-webhook-test")
 
     def apply(self, settings: Settings) -> None:
         """Go on with another webhook."""
@@ -202,8 +206,20 @@ class Alerts:
         with writing(self._engine, durable=False) as connection:
             note_readings(connection, watch.rules, readings, now)
 
-    def test_webhook(self) -> TestedWebhook:
-        """Send a message that says that it is a test."""
+    async def test_webhook(self) -> TestedWebhook:
+        """Send a message that says that it is a test; who asks meanwhile gets the same answer."""
+        if self._test is None:
+            loop = asyncio.get_running_loop()
+            self._test = loop.run_in_executor(self._test_thread, self._send_test)
+            self._test.add_done_callback(self._forget_test)
+        return await asyncio.shield(self._test)
+
+    def _forget_test(self, test: asyncio.Future[TestedWebhook]) -> None:
+        self._test = None
+        if not test.cancelled():
+            test.exception()  # whoever has asked may be gone
+
+    def _send_test(self) -> TestedWebhook:
         webhook = self._webhook
         if webhook is None:
             return TestedWebhook(is_taken=False, problem="alert_webhook_url is not set")

@@ -85,7 +85,7 @@ class AlertTestResource(Resource):
     async def post(self) -> None:
         """Send a message that says that it is a test, and answer what became of it."""
         services = await self.platform.services()
-        self.answer(await asyncio.to_thread(services.alerts.test_webhook))
+        self.answer(await services.alerts.test_webhook())
 
 
 class AlertLimitsResource(Resource):

@@ -50,6 +50,7 @@ def open_postgres(url: URL, settings: Settings) -> Engine:
         pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=True,
         use_native_hstore=False,
+        hide_parameters=True,  # errors go to logs, and parameters are what users have sent
         json_serializer=_as_it_is,
         json_deserializer=_as_it_is,
     )

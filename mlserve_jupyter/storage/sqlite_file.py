@@ -41,6 +41,7 @@ def open_sqlite(url: URL, busy_timeout_s: float) -> Engine:
         url.set(database=str(path)),
         connect_args={"isolation_level": None, "timeout": busy_timeout_s},
         pool_timeout=busy_timeout_s,
+        hide_parameters=True,  # errors go to logs, and parameters are what users have sent
         json_serializer=_as_it_is,
         json_deserializer=_as_text,
     )

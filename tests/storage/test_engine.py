@@ -200,6 +200,12 @@ def test_messages_show_a_path_or_a_url_without_the_password(engine: Engine) -> N
     assert "secret" not in shown_url(sa.make_url("postgresql://me:secret@host/name"))
 
 
+def test_errors_of_the_database_do_not_repeat_what_was_sent(engine: Engine) -> None:
+    with pytest.raises(sa.exc.SQLAlchemyError) as caught, engine.connect() as connection:
+        connection.execute(sa.text("SELECT :it FROM nowhere"), {"it": "planted-secret"})
+    assert "planted-secret" not in str(caught.value)
+
+
 def test_the_database_is_a_plain_sqlite_file(tmp_path: Path) -> None:
     with opened(settings_in(tmp_path)):
         connection = sqlite3.connect(tmp_path / "data" / "mlserve.db")
