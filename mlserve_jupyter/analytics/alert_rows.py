@@ -211,6 +211,9 @@ def _carry_on(
         connection.execute(alerts.delete().where(of_row))
         return
     values = _seen(standing, reading, value, now)
+    if row.state == "firing":
+        # A limit that is changed decides when the alert ends; what it was about stays.
+        del values["limit"]
     values["worst"] = max(row.worst, value)
     if standing.state != row.state:
         values.update(n_tries=0, try_at=None)

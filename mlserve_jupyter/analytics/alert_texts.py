@@ -24,10 +24,20 @@ def sentence(
     limit: float,
     began_at: datetime,
 ) -> str:
-    """Say what an alert is about and how it stands."""
+    """Say what an alert is about and how it stands, by the limit that it had when it fired."""
     since = f"{began_at:%Y-%m-%d %H:%M} UTC"
     subject = _SUBJECTS[rule].format(title=title)
     now, allowed, highest = (shown(rule, each) for each in (value, limit, worst))
+    if state == "ended" and value > limit:
+        return (
+            f"{subject} is {now}, over its limit of {allowed} when it fired, but within the one "
+            f"that it has since; {highest} at worst since {since}."
+        )
+    if state == "firing" and value <= limit:
+        return (
+            f"{subject} was over its limit of {allowed}, {highest} at worst, since {since}; it is "
+            f"{now}."
+        )
     if state == "ended":
         return (
             f"{subject} is {now}, within its limit of {allowed} again; {highest} at worst since "

@@ -12,6 +12,9 @@ Rule = Literal["p95_ms", "error_rate", "drift", "disk_used", "key_use"]
 AlertState = Literal["pending", "firing", "ended"]
 
 Limit = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+ShareLimit = Annotated[
+    float, msgspec.Meta(ge=0, le=1, description="A share: 0.05 is 5 % of the calls.")
+]
 
 
 class DescribeAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +30,8 @@ class DescribeAlert(msgspec.Struct, frozen=True, kw_only=True):
         ``pending`` after one look that found it over its limit, ``firing`` after a second one in a
         row, ``ended`` once it was clearly below.
     value, worst, limit
-        As of the last look, the highest of all, and what was not to be exceeded.
+        As of the last look, the highest of all, and what was not to be exceeded when it began to
+        fire; of a pending one, as of the last look.
     text
         The alert in a sentence.
     began_at, fired_at, ended_at
@@ -83,7 +87,7 @@ class UpdateAlertLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """New limits of a model: a number, 0 for no alert, or null for what the settings say."""
 
     p95_ms: Limit | None | msgspec.UnsetType = msgspec.UNSET
-    error_rate: Limit | None | msgspec.UnsetType = msgspec.UNSET
+    error_rate: ShareLimit | None | msgspec.UnsetType = msgspec.UNSET
     drift: Limit | None | msgspec.UnsetType = msgspec.UNSET
 
 

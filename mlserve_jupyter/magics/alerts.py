@@ -25,8 +25,8 @@ USAGE = Usage(
         ),
         Argument(
             "--limits",
-            "New limits of the model: p95_ms, error_rate, drift; 0 for no alert, 'default' for "
-            "what the server's settings say.",
+            "New limits of the model: p95_ms, error_rate (0.05 or 5%), drift; 0 for no alert, "
+            "'default' for what the server's settings say.",
             kind="list",
             value="RULE=N,…",
         ),
@@ -76,6 +76,8 @@ class Alerts(Display):
     def _limit_rows(self) -> Iterator[tuple[str, ...]]:
         for limit in self.limits:
             shown = f"{limit.limit:g}" if limit.limit else "no alert"
+            if limit.limit and limit.rule == "error_rate":
+                shown = f"{limit.limit:.4g} ({limit.limit * 100:.4g} %)"
             yield limit.rule, shown, "the model" if limit.is_own else "the settings"
 
     def _text(self) -> str:
@@ -150,10 +152,22 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Alerts:
 
 
 def _limit(word: str) -> tuple[str, float | None]:
-    rule, _, text = word.partition("=")
+    rule, _, text = (part.strip() for part in word.partition("="))
+    if text == "default":
+        return rule, None
     try:
-        return rule.strip(), None if text.strip() == "default" else float(text)
+        number = float(text.removesuffix("%"))
     except ValueError:
         raise InvalidUsage(
             f"{word[:80]!r} is no limit: write a rule and a number, such as p95_ms=200."
         ) from None
+    is_share = rule == "error_rate"
+    if text.endswith("%"):
+        if not is_share:
+            raise InvalidUsage(f"{word[:80]!r} is no limit: only error_rate is a share.")
+        number /= 100
+    if is_share and number > 1:
+        raise InvalidUsage(
+            f"{word[:80]!r} is no limit: an error rate is a share of at most 1. Write 0.05 or 5%."
+        )
+    return rule, number

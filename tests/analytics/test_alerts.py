@@ -231,6 +231,23 @@ def test_a_model_may_have_limits_of_its_own(
     assert [alert.limit for alert in found(engine)] == [2.0]
 
 
+def test_an_alert_keeps_the_limit_that_it_fired_by(
+    engine: Engine, settings: Settings, clock: Clock, deploy: Deploys, calls: Calls
+) -> None:
+    served = deploy()
+    calls(served, 30, n_failed=15)
+    alerts = alerts_on(engine, settings, clock, models(engine))
+    look(alerts, clock, 2)
+    [alert] = found(engine, "firing")
+    assert alert.limit == 0.05
+    with writing(engine) as connection:
+        write_limit(connection, served.model_id, "error_rate", 0.9)
+    look(alerts, clock, END_AFTER)
+    [ended] = found(engine, "ended")
+    assert (ended.limit, ended.value, ended.worst) == (0.05, 0.5, 0.5)
+    assert "is 50.0%, over its limit of 5.0% when it fired" in ended.text
+
+
 def test_a_deleted_model_takes_its_alerts_along(
     engine: Engine, settings: Settings, deploy: Deploys, calls: Calls, clock: Clock
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import datetime, timezone
 
@@ -36,20 +37,32 @@ def test_without_alerts_it_says_so(model: str) -> None:
 
 
 def rows_of(shown: Alerts) -> list[list[str]]:
-    return [line.split(maxsplit=1) for line in repr(shown).splitlines()]
+    return [re.split(r"\s{2,}", line) for line in repr(shown).splitlines()]
 
 
 def test_the_limits_of_a_model_are_shown_and_changed(model: str) -> None:
-    assert ["p95_ms", "1000   the settings"] in rows_of(run(f"alerts {model}", {}))
+    assert ["p95_ms", "1000", "the settings"] in rows_of(run(f"alerts {model}", {}))
     shown = rows_of(run(f"alerts {model} --limits p95_ms=200,drift=0", {}))
-    assert ["p95_ms", "200       the model"] in shown
-    assert ["drift", "no alert  the model"] in shown
+    assert ["p95_ms", "200", "the model"] in shown
+    assert ["drift", "no alert", "the model"] in shown
     shown = rows_of(mlserve.alerts(model, limits={"p95_ms": None}))
-    assert ["p95_ms", "1000      the settings"] in shown
-    assert ["drift", "no alert  the model"] in shown
+    assert ["p95_ms", "1000", "the settings"] in shown
+    assert ["drift", "no alert", "the model"] in shown
 
 
-@pytest.mark.parametrize("limits", ["p95_ms", "p95_ms=", "p95_ms=quick", "=3"])
+def test_a_limit_of_the_error_rate_is_a_share_or_percent(model: str) -> None:
+    shown = rows_of(run(f"alerts {model} --limits error_rate=7.5%", {}))
+    assert ["error_rate", "0.075 (7.5 %)", "the model"] in shown
+    with pytest.raises(InvalidUsage, match="Write 0.05 or 5%"):
+        run(f"alerts {model} --limits error_rate=50", {})
+    with pytest.raises(RequestFailed, match="error_rate"):
+        mlserve.alerts(model, limits={"error_rate": 50})
+    assert ["error_rate", "0.075 (7.5 %)", "the model"] in rows_of(run(f"alerts {model}", {}))
+
+
+@pytest.mark.parametrize(
+    "limits", ["p95_ms", "p95_ms=", "p95_ms=quick", "=3", "p95_ms=5%", "error_rate=101%"]
+)
 def test_what_is_no_limit_is_said_in_one_line(model: str, limits: str) -> None:
     with pytest.raises((InvalidUsage, RequestFailed)):
         run(f"alerts {model} --limits {limits}", {})
