@@ -20,6 +20,12 @@ START_HINT = (
     "start one with `jupyter lab`, or name it: set MLSERVE_URL and MLSERVE_KEY, or use --to URL"
 )
 
+DOWN_HINT = (
+    "start it again (`jupyter lab`, or `jupyter mlserve` for a standalone server), or name another "
+    "with --to URL, or with MLSERVE_URL and MLSERVE_KEY"
+)
+"""What helps where a server is known, and is down."""
+
 
 @dataclass(frozen=True)
 class Connection:

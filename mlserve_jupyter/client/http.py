@@ -30,7 +30,7 @@ from mlserve_jupyter.api.resources import (
 )
 from mlserve_jupyter.client.alerts import AlertCalls
 from mlserve_jupyter.client.analytics import AnalyticsCalls
-from mlserve_jupyter.client.connection import START_HINT, Connection, find_connection
+from mlserve_jupyter.client.connection import DOWN_HINT, Connection, find_connection
 from mlserve_jupyter.client.log import LogCalls
 from mlserve_jupyter.client.quality import QualityCalls
 from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
@@ -384,11 +384,11 @@ def _named_errors(url: str, timeout_s: float) -> Iterator[None]:
             "`%mlserve list`."
         ) from error
     except httpx.ConnectError as error:
-        raise ServerNotFound(f"No server answers at {url}: {START_HINT}.") from error
+        raise ServerNotFound(f"No server answers at {url}: {DOWN_HINT}.") from error
     except httpx.HTTPError as error:
         raise ServerNotFound(
             f"The connection to {url} broke ({error}): the server may have ended. Try again; "
-            f"if nothing answers, {START_HINT}."
+            f"if nothing answers, {DOWN_HINT}."
         ) from error
 
 

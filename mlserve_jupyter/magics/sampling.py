@@ -70,6 +70,7 @@ def find_sample(model: Any, method: str, namespace: Mapping[str, Any]) -> FoundS
     """
     expected = _expected(model)
     tried = 0
+    first_refusal: str | None = None
     for name, data, source in _candidates(expected, namespace):
         if data is model:
             continue
@@ -78,7 +79,15 @@ def find_sample(model: Any, method: str, namespace: Mapping[str, Any]) -> FoundS
         tried += 1
         if _answers_row_by_row(model, method, data):
             return FoundSample(data, source.format(name=name))
+        said = refusal(model, method, data) if first_refusal is None else None
+        if said is not None:
+            first_refusal = f"`{name}` was tried, and it raised {said}"
     if expected.n_features is None:
+        if first_refusal is not None:
+            raise SampleUnusable(
+                f"No variable of this notebook fits this {type(model).__name__}: {first_refusal}. "
+                f"Mend it, or give rows as `{method}` takes them, such as `--sample X`."
+            )
         raise SampleUnusable(
             f"No variable of this notebook fits this {type(model).__name__}: give rows as "
             f"`{method}` takes them, such as `--sample X`."

@@ -100,7 +100,7 @@ class Model(Display):
             )
 
     def _text(self) -> str:
-        lines = [self.model.name, *(f"  {name:12}{value}" for name, value in self._facts()), ""]
+        lines = [self.model.name, *(f"  {name:14}{value}" for name, value in self._facts()), ""]
         lines.append(text_table(_VERSIONS_HEADER, self._version_rows()))
         if self.current is not None:
             inputs = self.current.signature.inputs

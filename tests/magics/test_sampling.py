@@ -146,3 +146,8 @@ def test_a_sample_that_cannot_be_used_is_refused_with_the_reason(data: Any, said
 def test_the_head_of_rows_is_of_the_same_type(data: Any) -> None:
     assert type(head(data, 2)) is type(data)
     assert n_rows(head(data, 2)) == 2
+
+
+def test_what_the_model_raises_on_the_variable_that_was_tried_is_said() -> None:
+    with pytest.raises(SampleUnusable, match="`X` was tried, and it raised ZeroDivisionError"):
+        find_sample(lambda x: 1 / 0, "__call__", {"X": [[1.0], [2.0]]})
