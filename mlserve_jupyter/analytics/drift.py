@@ -76,7 +76,7 @@ def read_drift(
         model=version.model,
         version=version.version,
         since=since,
-        until=min(until, datetime.now(timezone.utc)),
+        until=until,
         level=found,
         n_baseline_rows=profile.n_rows,
         n_live_rows=counted.n_rows,

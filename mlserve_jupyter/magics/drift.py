@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from mlserve_jupyter.api.drift import (
@@ -70,9 +71,10 @@ class DriftReport(Display):
 
     def _sentences(self) -> Iterator[str]:
         drift = self.drift
+        until = min(drift.until, datetime.now(timezone.utc))  # the hour has only begun
         yield (
             f"{drift.model} version {drift.version}: {_headline(drift)}, from "
-            f"{drift.since:%Y-%m-%d %H:%M} to {drift.until:%Y-%m-%d %H:%M} UTC."
+            f"{drift.since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC."
         )
         if drift.level == "no_baseline":
             yield (
