@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlserve_jupyter.answering_threads import in_answering_thread
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
@@ -108,7 +110,7 @@ class Services:
         if found is None:
             from mlserve_jupyter.accounts.owners import find_user_of, user_of
 
-            found = await asyncio.to_thread(find_user_of, self.engine, principal, self.owner)
+            found = await in_answering_thread(find_user_of, self.engine, principal, self.owner)
             if found is None:
                 found = await self.write(user_of, self.engine, principal, self.owner)
             if len(self._users) >= MAX_USERS_KNOWN:

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 import msgspec
 
 from mlserve_jupyter import errors
+from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.api.arrow_body import ARROW_STREAM
 from mlserve_jupyter.api.decode import COLUMNAR, media_type_of
 from mlserve_jupyter.api.packed import SealedBatch
@@ -230,11 +231,11 @@ class _Decoder:
         """
         self.is_idle = False
         if self._sock is None:
-            await asyncio.to_thread(self._start)
+            await in_answering_thread(self._start)
         try:
             reply, payload = await self._exchange(header, body)
         except (ConnectionError, EOFError):
-            raise await asyncio.to_thread(self._why) from None
+            raise await in_answering_thread(self._why) from None
         self.last_used_s = time.monotonic()
         # What is left of a process that ran out of memory is of no use.
         self.is_idle = reply.code != TooLarge.code

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
+from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.errors import MLServeError, NotFound
 from mlserve_jupyter.registry.catalog import Catalog
 
@@ -132,14 +133,14 @@ class LiveCatalog:
         """Read the registry; what was begun to be read before the current catalog is older."""
         self._n_begun += 1
         n = self._n_begun
-        found = await asyncio.to_thread(self._registry.snapshot)
+        found = await in_answering_thread(self._registry.snapshot)
         if n > self._n_taken:
             self._n_taken = n
             self.current = found
 
     async def _check(self) -> None:
         try:
-            if await asyncio.to_thread(self._registry.epoch) != self.current.epoch:
+            if await in_answering_thread(self._registry.epoch) != self.current.epoch:
                 await self._refresh()
         except MLServeError as error:
             log.warning("The registry does not answer; what is known is served: %s", error)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.resources import CacheRefusal, DescribeCacheUse
 from mlserve_jupyter.cache.protocol import Cache
@@ -96,7 +97,7 @@ class ResultCache:
         if question.answer is not None:
             return question.answer
         if question.key is None and not question.is_bypassed:
-            question.note_digest(await asyncio.to_thread(input_digest, batch))
+            question.note_digest(await in_answering_thread(input_digest, batch))
         if question.key is None:
             return await _timed(question.use, compute)
         while (flight := self._flights.get(question.key)) is not None:

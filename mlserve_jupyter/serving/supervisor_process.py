@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.errors import EnvironmentUnusable
 from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import WorkerLimits, frame
@@ -81,7 +82,7 @@ class SupervisorProcess:
         """
         ours, theirs = socket.socketpair()
         try:
-            popen = await asyncio.to_thread(_spawn, interpreter, theirs, limits, log_path)
+            popen = await in_answering_thread(_spawn, interpreter, theirs, limits, log_path)
         except OSError as error:
             ours.close()
             raise EnvironmentUnusable(
