@@ -13,15 +13,24 @@ import pytest
 
 from tests.access.world import World
 from tests.live import NO_TLS
+from tests.stores import Stores
 
 pytestmark = pytest.mark.slow
 
 
-def test_row_07_what_the_platform_keeps_cannot_be_fetched_as_a_file(embedded: World) -> None:
+def test_row_07_what_the_platform_keeps_cannot_be_fetched_as_a_file(
+    embedded: World, stores: Stores
+) -> None:
     jupyter = embedded.url.removesuffix("mlserve/")
     kept = [path for path in embedded.folder.rglob("*") if path.is_file()]
     names = {path.name for path in kept}
-    assert {"mlserve.db", "mlserve-jwt.secret", "metadata.json"} <= names
+    settings = stores.at(embedded.folder)
+    expected = {"mlserve-jwt.secret"}
+    if not settings.database_url:
+        expected.add("mlserve.db")
+    if not settings.artifacts_url:
+        expected.add("metadata.json")
+    assert expected <= names
     with httpx.Client(headers=embedded.callers["jupyter"], verify=NO_TLS) as owner:
         for path in kept:
             inside = path.relative_to(embedded.folder.parent)

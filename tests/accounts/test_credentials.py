@@ -33,6 +33,7 @@ from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.monitoring_tables import key_uses
 from mlserve_jupyter.storage.tables import api_keys, audit_log, users
 from mlserve_jupyter.storage.users import User
+from tests.storage.databases import opened, settings_in
 
 ORIGIN = Origin("owner", None, "jupyter", "127.0.0.1", "a-request")
 
@@ -60,6 +61,13 @@ async def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> 
     while not condition() and time.monotonic() < deadline_s:
         await asyncio.sleep(0.02)
     return bool(condition())
+
+
+@pytest.fixture
+def file_engine(tmp_path: Path) -> Iterator[Engine]:
+    """A database that a test can take away or lock: a file, whatever the stores are."""
+    with opened(settings_in(tmp_path)) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -220,10 +228,12 @@ async def test_a_look_up_that_a_revocation_overtakes_is_not_kept(
 
 
 async def test_while_the_database_is_away_known_keys_predict_for_a_while_and_nothing_else_goes(
-    engine: Engine, user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CURRENT_S", 0.5)
     monkeypatch.setattr(module, "OUTAGE_S", 3.0)
+    engine = file_engine
+    user = ensure_user(engine, "owner", "admin")
     known, _ = make(engine, user, "known")
     fresh, _ = make(engine, user, "fresh")
     own, record = make_key()
@@ -246,8 +256,10 @@ async def test_while_the_database_is_away_known_keys_predict_for_a_while_and_not
 
 
 async def test_a_database_that_another_holds_locked_is_read_all_the_same(
-    engine: Engine, user: User, tmp_path: Path
+    file_engine: Engine, tmp_path: Path
 ) -> None:
+    engine = file_engine
+    user = ensure_user(engine, "owner", "admin")
     key, _ = make(engine, user)
     other = sqlite3.connect(tmp_path / "data" / "mlserve.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
