@@ -221,20 +221,20 @@ def test_a_model_that_needs_its_process_is_refused_and_leaves_nothing(
 
 
 def test_logs_are_a_frame_with_inputs_and_outputs(namespace: dict[str, Any]) -> None:
-    run("deploy clf --name logged", namespace)
-    run("predict logged X_train[:3]", namespace)
-    run("predict logged X_train[:2] --method predict_proba", namespace)
+    run("deploy clf --name framed", namespace)
+    run("predict framed X_train[:3]", namespace)
+    run("predict framed X_train[:2] --method predict_proba", namespace)
     answers = namespace["clf"].predict(X_train[:3]).tolist()
-    calls = run("logs logged --calls", namespace)
+    calls = run("logs framed --calls", namespace)
     assert calls["method"].tolist() == ["predict_proba", "predict"]
     assert calls["n_rows"].tolist() == [2, 3]
     assert calls["outputs"][1] == answers
-    rows = run("logs logged --method predict --since 1h", namespace)
+    rows = run("logs framed --method predict --since 1h", namespace)
     assert rows["prediction"].tolist() == answers
     assert rows["row"].tolist() == [0, 1, 2]
     assert rows[["a", "b"]].to_numpy().tolist() == X_train[:3].to_numpy().tolist()
-    assert len(run("logs logged --limit 1 --calls", namespace)) == 1
-    assert len(run("logs logged --since 2000-01-01 --until 2001-01-01", namespace)) == 0
+    assert len(run("logs framed --limit 1 --calls", namespace)) == 1
+    assert len(run("logs framed --since 2000-01-01 --until 2001-01-01", namespace)) == 0
     assert calls.attrs == {"lost": 0, "cut": False}
 
 

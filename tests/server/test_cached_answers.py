@@ -34,7 +34,7 @@ def test_a_caller_sees_that_the_answer_was_kept_and_so_does_the_log(
     tree = DecisionTreeClassifier().fit(X, X[:, 0] > 9)
     # Compiled, the version would keep its answers anew from some moment on.
     notebook.deploy(tree, name="kept", sample=X, runtime="native")
-    notebook.deploy(Dice().fit(X, None), name="dice", sample=X)
+    notebook.deploy(Dice().fit(X, None), name="thrown", sample=X)
     bodies = [
         {"json": {"instances": [[1, 2.0]]}},
         {"json": {"dataframe_records": [{"x1": 2, "x0": 1.0}]}},
@@ -50,9 +50,9 @@ def test_a_caller_sees_that_the_answer_was_kept_and_so_does_the_log(
     [use] = live_server.request("GET", "api/v1/models/kept/versions/1").json()["result_cache"]
     assert (use["method"], use["n_hits"], use["n_misses"]) == ("predict", 2, 1)
 
-    rolls = [live_server.request("POST", "api/v1/predict/dice", **bodies[0]) for _ in range(3)]
+    rolls = [live_server.request("POST", "api/v1/predict/thrown", **bodies[0]) for _ in range(3)]
     assert len({json.dumps(roll.json()["predictions"]) for roll in rolls}) == 3
-    assert "predict: not used" in str(notebook.show("dice"))
+    assert "predict: not used" in str(notebook.show("thrown"))
     assert "predict: 2 of 3 calls" in str(notebook.show("kept"))
 
 

@@ -77,24 +77,26 @@ def logged(server: LiveServer, model: str, **params: Any) -> list[dict[str, Any]
 def test_what_is_kept_is_changed_by_the_owner_and_holds_at_once(
     server: LiveServer, tmp_path: Path
 ) -> None:
-    deploy(server, "kept", tmp_path)
-    assert server.request("GET", "api/v1/models/kept").json()["logging"] == {
+    deploy(server, "left-out", tmp_path)
+    assert server.request("GET", "api/v1/models/left-out").json()["logging"] == {
         "share": 1.0, "inputs": True, "without": [],
     }  # fmt: skip
-    changed = server.request("PATCH", "api/v1/models/kept", json={"logging": {"share": 0}})
+    changed = server.request("PATCH", "api/v1/models/left-out", json={"logging": {"share": 0}})
     assert changed.status_code == 200, changed.text
     assert changed.json()["logging"]["share"] == 0
     for _ in range(3):
-        predict(server, "kept", 1.0)
-    assert logged(server, "kept") == []
-    assert server.request("GET", "api/v1/models/kept").json()["n_predictions"] == 3
-    server.request("PATCH", "api/v1/models/kept", json={"logging": {"share": 1, "inputs": False}})
-    predict(server, "kept", 2.0)
-    [item] = logged(server, "kept")
+        predict(server, "left-out", 1.0)
+    assert logged(server, "left-out") == []
+    assert server.request("GET", "api/v1/models/left-out").json()["n_predictions"] == 3
+    server.request(
+        "PATCH", "api/v1/models/left-out", json={"logging": {"share": 1, "inputs": False}}
+    )
+    predict(server, "left-out", 2.0)
+    [item] = logged(server, "left-out")
     assert (item["inputs"], item["outputs"], item["status"]) == (None, [2.0], "ok")
-    server.request("PATCH", "api/v1/models/kept", json={"logging": {"inputs": True}})
-    predict(server, "kept", 3.0)
-    assert logged(server, "kept")[0]["inputs"] == {"instances": [[3.0]]}
+    server.request("PATCH", "api/v1/models/left-out", json={"logging": {"inputs": True}})
+    predict(server, "left-out", 3.0)
+    assert logged(server, "left-out")[0]["inputs"] == {"instances": [[3.0]]}
 
 
 def test_a_column_stays_out_of_the_log_until_it_is_said_that_none_is(
