@@ -21,7 +21,7 @@ else:
 
 Query = TypeVar("Query", bound=msgspec.Struct)
 
-_HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity"})
+_HOST_ARGUMENTS = frozenset({"token", "_xsrf", "no_track_activity", "_"})
 MAX_PAGE = 500
 
 
@@ -46,13 +46,16 @@ class QueryArguments(_Host):
     def check_query_arguments(self, *names: str) -> None:
         """Refuse a query argument that this route does not know.
 
+        JupyterLab and jQuery put the time into the query, so that no cache answers: a number alone
+        (``?1795471522639``), or as ``_``.
+
         Raises
         ------
         InvalidRequest
             Naming it, and the nearest that it does know.
         """
         for name in self.request.query_arguments:
-            if name not in names and name not in _HOST_ARGUMENTS:
+            if name not in names and name not in _HOST_ARGUMENTS and not name.isdecimal():
                 raise InvalidRequest(unknown_name("This route has no argument", name, names))
 
     def decode_query(self, kind: type[Query]) -> Query:

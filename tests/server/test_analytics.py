@@ -171,6 +171,15 @@ def test_what_cannot_be_answered_says_why(
     assert says in answer.json()["message"]
 
 
+@pytest.mark.parametrize("busting", ["1795471522639", "_=1795471522639"])
+def test_the_time_that_keeps_caches_from_answering_is_no_argument(
+    server: LiveServer, busting: str
+) -> None:
+    for path in ("models?limit=5&", "analytics/summary?since=1d&"):
+        answer = server.request("GET", f"api/v1/{path}{busting}")
+        assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.slow
 def test_a_server_folds_what_was_called_by_itself(own_server: LiveServer, tmp_path: Path) -> None:
     deploy(own_server, "folded", Path(toys.write_model(toys.SumModel(), tmp_path).path))

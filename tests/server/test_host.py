@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -328,43 +329,52 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.fixture
+def file_server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server whose database is a file, whatever the stores of the others are."""
+    with start_server(tmp_path) as server:
+        yield server
+
+
 def test_a_database_that_is_deleted_stops_what_would_be_lost_and_not_the_predictions(
-    own_server: LiveServer, tmp_path: Path
+    file_server: LiveServer, tmp_path: Path
 ) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
-    assert deploy(own_server, artifact, "clf").status_code == 201
-    for path in (own_server.data_dir / "mlserve").glob("mlserve.db*"):
+    assert deploy(file_server, artifact, "clf").status_code == 201
+    for path in (file_server.data_dir / "mlserve").glob("mlserve.db*"):
         path.unlink()
-    answer = own_server.request("POST", "api/v1/predict/clf", json=BODY)
+    answer = file_server.request("POST", "api/v1/predict/clf", json=BODY)
     assert answer.json()["predictions"] == [1.0]
-    refused = deploy(own_server, artifact, "clf")
+    refused = deploy(file_server, artifact, "clf")
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
     assert "mlserve.db was deleted or replaced" in refused.json()["message"]
-    ready = httpx.get(own_server.url + "health/ready")
+    ready = httpx.get(file_server.url + "health/ready")
     assert (ready.status_code, ready.json()["code"]) == (503, "storage_unavailable")
     assert "mlserve.db" not in ready.text
-    models = own_server.data_dir / "mlserve" / "models"
+    models = file_server.data_dir / "mlserve" / "models"
     assert len(list(models.glob("*/*/v*/model.*"))) == 1
     assert not list((models / ".staging").iterdir())
 
 
 def test_callers_that_wait_for_the_database_hold_up_no_prediction(
-    own_server: LiveServer, tmp_path: Path
+    file_server: LiveServer, tmp_path: Path
 ) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
-    assert deploy(own_server, artifact, "clf").status_code == 201
-    database = sqlite3.connect(own_server.data_dir / "mlserve" / "mlserve.db", isolation_level=None)
+    assert deploy(file_server, artifact, "clf").status_code == 201
+    database = sqlite3.connect(
+        file_server.data_dir / "mlserve" / "mlserve.db", isolation_level=None
+    )
     database.execute("BEGIN IMMEDIATE")
     change = {"json": {"description": "changed"}}
     with ThreadPoolExecutor(40) as callers:
         waiting = [
-            callers.submit(own_server.request, "PATCH", "api/v1/models/clf", **change)
+            callers.submit(file_server.request, "PATCH", "api/v1/models/clf", **change)
             for _ in range(40)
         ]
         time.sleep(1)
         # Large enough to be decoded in a thread.
         large = {"instances": [[1.0]] * 30_000}
-        answer = own_server.request("POST", "api/v1/predict/clf", json=large)
+        answer = file_server.request("POST", "api/v1/predict/clf", json=large)
         assert not any(call.done() for call in waiting)
         database.execute("ROLLBACK")
         database.close()
