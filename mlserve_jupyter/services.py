@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlserve_jupyter.answering_threads import in_answering_thread
+from mlserve_jupyter.threads import in_answering_thread
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -112,7 +112,7 @@ class PredictionLog:
         self._wanted_through = 0
         self._closing_at_s: float | None = None
         self._closed = False
-        self._full: StorageFull | None = None  # why the last attempt to write failed
+        self._failure: StorageUnavailable | StorageFull | None = None  # of the last attempt
         self._counter = ProcessCounter(process_dir)
         self._process_id = self._counter.process_id
         self._settle_ended()
@@ -161,13 +161,16 @@ class PredictionLog:
         Returns
         -------
         bool
-            False where that took longer than ``timeout_s``.
+            False where that took longer than ``timeout_s``, or the database is away.
         """
         with self._lock:
             wanted = self._accepted_through
             self._wanted_through = max(self._wanted_through, wanted)
             self._arrived.notify()
-            return self._written.wait_for(lambda: self._settled_through >= wanted, timeout_s)
+            self._written.wait_for(
+                lambda: self._settled_through >= wanted or self._failure is not None, timeout_s
+            )
+            return self._settled_through >= wanted
 
     @property
     def n_held(self) -> int:
@@ -192,8 +195,8 @@ class PredictionLog:
         StorageFull
             The last attempt found none; the next follows within seconds.
         """
-        if self._full is not None:
-            raise StorageFull(self._full.message)
+        if isinstance(self._failure, StorageFull):
+            raise StorageFull(self._failure.message)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what waits and stop; what could not be written by then is counted as lost."""
@@ -329,7 +332,7 @@ class PredictionLog:
                         record_loss(connection, self._process_id, reason, n_rows)
                 break
             except (StorageUnavailable, StorageFull) as error:
-                self._full = error if isinstance(error, StorageFull) else None
+                self._fail(error)
                 if retry_s == _FIRST_RETRY_S:
                     log.warning("The prediction log waits for its database: %s", error)
             except Exception:
@@ -343,7 +346,7 @@ class PredictionLog:
             if not self._wait_to_retry(retry_s):
                 return False
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
-        self._full = None
+        self._failure = None
         if dropped["buffer_full"]:
             log.warning(
                 "%d predictions were not logged: the buffer was full.", dropped["buffer_full"]
@@ -352,6 +355,11 @@ class PredictionLog:
             self._dropped -= dropped
         self._release(rows)
         return True
+
+    def _fail(self, error: StorageUnavailable | StorageFull) -> None:
+        with self._lock:
+            self._failure = error
+            self._written.notify_all()  # nobody waits for what is tried until it succeeds
 
     def _drop(self, n: int, reason: str) -> None:
         self._dropped[reason] += n

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -20,6 +19,7 @@ from mlserve_jupyter.errors import InvalidBody, ModelNotFound
 from mlserve_jupyter.server.documentation import PageQuery, documented
 from mlserve_jupyter.server.policy import ACCOUNTS, MODELS, requires
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.registry.catalog import CatalogModel
@@ -74,7 +74,7 @@ class AlertsResource(Resource):
                 )
             return ListAlerts(items=list(page.items), next_cursor=page.next_cursor)
 
-        self.answer(await asyncio.to_thread(read))
+        self.answer(await in_reading_thread(read))
 
 
 class AlertTestResource(Resource):
@@ -141,7 +141,7 @@ class AlertLimitsResource(Resource):
             with reading(services.engine) as connection:
                 return read_limits(connection, model.id).get(model.id, {})
 
-        own = await asyncio.to_thread(read)
+        own = await in_reading_thread(read)
         return ListAlertLimits(
             items=[
                 AlertLimit(

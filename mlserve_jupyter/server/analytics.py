@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -12,6 +11,7 @@ from mlserve_jupyter.errors import ModelNotFound, VersionNotFound
 from mlserve_jupyter.server.documentation import Time, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.analytics.reports import ReportedModel, ReportedVersion, When
@@ -87,7 +87,7 @@ class _AnalyticsResource(Resource):
         """Return the services, once the rollups have all that was answered before."""
         services = await self.platform.services()
         if 0 < services.log.n_held < BUSY_LOG_ROWS:
-            await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
+            await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
         return services
 
     async def managed_model(self, model: str) -> tuple[Services, User, CatalogModel]:
@@ -117,7 +117,7 @@ class SummaryResource(_AnalyticsResource):
         services = await self.up_to_date()
         user = await services.user(self.caller)
         models = services.catalog.current.managed_models(user, query.scope)
-        report = await asyncio.to_thread(
+        report = await in_reading_thread(
             services.reports.summary,
             [_reported(model, user) for model in models],
             _when(query),
@@ -137,7 +137,7 @@ class UsageResource(_AnalyticsResource):
         services = await self.up_to_date()
         user = await services.user(self.caller)
         models = services.catalog.current.managed_models(user, query.scope)
-        report = await asyncio.to_thread(
+        report = await in_reading_thread(
             services.reports.usage,
             [_reported(model, user) for model in models],
             _when(query),
@@ -161,7 +161,7 @@ class ModelReportResource(_AnalyticsResource):
         query = self.decode_query(RangeQuery)
         services, user, found = await self.managed_model(model)
         self.answer(
-            await asyncio.to_thread(services.reports.model, _reported(found, user), _when(query))
+            await in_reading_thread(services.reports.model, _reported(found, user), _when(query))
         )
 
 
@@ -181,7 +181,7 @@ class TimeSeriesResource(_AnalyticsResource):
         services, user, found = await self.managed_model(model)
         version = None if query.version is None else _version(found.version(query.version))
         self.answer(
-            await asyncio.to_thread(
+            await in_reading_thread(
                 services.reports.timeseries,
                 _reported(found, user),
                 _when(query),
@@ -207,7 +207,7 @@ class CompareResource(_AnalyticsResource):
         services, user, found = await self.managed_model(model)
         query = self.decode_query(CompareQuery)  # whose arguments are the model's own versions
         self.answer(
-            await asyncio.to_thread(
+            await in_reading_thread(
                 services.reports.compare,
                 _reported(found, user),
                 _version(found.version(query.a)),

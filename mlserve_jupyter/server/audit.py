@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -13,6 +12,7 @@ from mlserve_jupyter.api.json_lines import json_lines
 from mlserve_jupyter.server.documentation import PageQuery, Time, documented
 from mlserve_jupyter.server.policy import ACCOUNTS, requires
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.accounts.audit_pages import EventFilter
@@ -62,11 +62,11 @@ class AuditResource(Resource):
         query = self.decode_query(AuditQuery)
         wanted = EventFilter(query.actor, query.action, query.outcome, query.since, query.until)
         services = await self.platform.services()
-        await asyncio.to_thread(self.platform.audit.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(self.platform.audit.flush, FLUSH_TIMEOUT_S)
         if query.format != "json":
             await self._export(query.format, wanted)
             return
-        page = await asyncio.to_thread(
+        page = await in_reading_thread(
             list_events, services.engine, wanted, self.page_limit, query.cursor or None
         )
         self.answer(ListEvents(items=list(page.items), next_cursor=page.next_cursor))
@@ -76,18 +76,18 @@ class AuditResource(Resource):
         from mlserve_jupyter.accounts.audit_pages import list_events
 
         engine = (await self.platform.services()).engine
-        page = await asyncio.to_thread(list_events, engine, wanted, EXPORT_ROWS, None)
+        page = await in_reading_thread(list_events, engine, wanted, EXPORT_ROWS, None)
         self.set_header("Content-Type", CONTENT_TYPES[format])
         self.set_header("Content-Disposition", f'attachment; filename="audit.{format}"')
         if format == "csv":
             self.write(csv_header())
         as_lines = csv_lines if format == "csv" else json_lines
         while True:
-            self.write(await asyncio.to_thread(as_lines, page.items))
+            self.write(await in_reading_thread(as_lines, page.items, goes_on=True))
             await self.flush()
             if page.next_cursor is None:
                 break
-            page = await asyncio.to_thread(
-                list_events, engine, wanted, EXPORT_ROWS, page.next_cursor
+            page = await in_reading_thread(
+                list_events, engine, wanted, EXPORT_ROWS, page.next_cursor, goes_on=True
             )
         await self.finish()

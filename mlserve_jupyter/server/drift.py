@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, TypeVar
@@ -15,6 +14,7 @@ from mlserve_jupyter.errors import Conflict, InvalidRequest, NotFound
 from mlserve_jupyter.server.documentation import Time, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.threads import in_reading_thread
 
 Report = TypeVar("Report")
 
@@ -57,7 +57,7 @@ class ReadingResource(Resource):
             with reading(engine) as connection:
                 return query(connection, *arguments)
 
-        return await asyncio.to_thread(ask)
+        return await in_reading_thread(ask)
 
 
 class DriftResource(ReadingResource):
@@ -81,8 +81,8 @@ class DriftResource(ReadingResource):
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         version = found.default if query.version is None else found.version(query.version)
         version = version or next(iter(found.versions.values()))
-        await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
-        await asyncio.to_thread(services.live_histograms.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.live_histograms.flush, FLUSH_TIMEOUT_S)
         columns = tuple(column.name for column in version.signature.inputs.columns)
         watched = WatchedVersion(version.id, found.name, version.version, columns)
         self.answer(await self.read(read_drift, watched, since, until))
@@ -106,7 +106,7 @@ class QualityResource(ReadingResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
-        await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
         versions = {
             each.id: ScoredVersion(each.version, each.signature) for each in found.versions.values()
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +16,7 @@ from mlserve_jupyter.errors import InvalidRequest, LabelRejected, ModelNotFound
 from mlserve_jupyter.server.documentation import documented
 from mlserve_jupyter.server.drift import FLUSH_TIMEOUT_S, ReadingResource
 from mlserve_jupyter.server.policy import PREDICTIONS, requires
+from mlserve_jupyter.threads import in_reading_thread
 
 MAX_BODY_BYTES = 4 * 2**20
 
@@ -46,7 +46,7 @@ class _LabellingResource(ReadingResource):
             each.id: ScoredVersion(each.version, each.signature) for each in found.versions.values()
         }
         unknown = await self.read(check_labels, found.id, versions, by_request_id)
-        is_written = bool(unknown) and await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        is_written = bool(unknown) and await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
         if is_written:
             late = {id: by_request_id[id] for id in unknown}
             unknown = await self.read(check_labels, found.id, versions, late)

@@ -36,6 +36,7 @@ from mlserve_jupyter.server.documentation import PageQuery, Upload, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.server.upload import ArtifactUpload
+from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.serving.result_cache import ResultCache
@@ -66,7 +67,7 @@ class _ModelResource(Resource):
     async def describe(self, user: User, *models: CatalogModel) -> list[DescribeModel]:
         """Return models as a user may see them, with what the log knows of them."""
         services = await self.platform.services()
-        calls = await asyncio.to_thread(services.log.last_calls, [model.id for model in models])
+        calls = await in_reading_thread(services.log.last_calls, [model.id for model in models])
         return [
             model.describe(
                 self.predict_path(model.reference_for(user)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -13,6 +12,7 @@ from mlserve_jupyter.errors import ModelNotFound, UnsupportedMediaType, VersionN
 from mlserve_jupyter.server.documentation import PageQuery, Time, documented
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
+from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.analytics.prediction_pages import CallFilter
@@ -104,12 +104,12 @@ class PredictionsResource(Resource):
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         if query.version is not None:
             found.version(query.version)  # raises where there is none
-        await asyncio.to_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
         format = query.format or accepted_format(self.request.headers.get("Accept", ""))
         if format != "json":
             await self._export(found.id, f"{found.name}.{format}", format, _filter(query))
             return
-        page = await asyncio.to_thread(
+        page = await in_reading_thread(
             services.log.list_predictions,
             found.id,
             _filter(query),
@@ -120,7 +120,7 @@ class PredictionsResource(Resource):
             ListPredictions(
                 items=list(page.items),
                 next_cursor=page.next_cursor,
-                lost=await asyncio.to_thread(services.log.losses),
+                lost=await in_reading_thread(services.log.losses),
             )
         )
 
@@ -132,20 +132,25 @@ class PredictionsResource(Resource):
         Each page is a transaction of its own, so that nothing waits for the end of a long file.
         """
         log = (await self.platform.services()).log
-        export = await asyncio.to_thread(open_export, format)
-        page = await asyncio.to_thread(log.list_predictions, model_id, wanted, EXPORT_ROWS)
+        export = await in_reading_thread(open_export, format)
+        page = await in_reading_thread(log.list_predictions, model_id, wanted, EXPORT_ROWS)
         self.set_header("Content-Type", CONTENT_TYPES[format])
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.write(export.begin())
         while True:
-            self.write(await asyncio.to_thread(export.add, page.items))
+            self.write(await in_reading_thread(export.add, page.items, goes_on=True))
             await self.flush()
             if page.next_cursor is None:
                 break
-            page = await asyncio.to_thread(
-                log.list_predictions, model_id, wanted, EXPORT_ROWS, page.next_cursor
+            page = await in_reading_thread(
+                log.list_predictions,
+                model_id,
+                wanted,
+                EXPORT_ROWS,
+                page.next_cursor,
+                goes_on=True,
             )
-        await self.finish(await asyncio.to_thread(export.end))
+        await self.finish(await in_reading_thread(export.end, goes_on=True))
 
 
 def accepted_format(accept: str) -> Literal["json"] | ExportFormat:

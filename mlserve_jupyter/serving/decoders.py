@@ -18,7 +18,6 @@ from importlib.util import find_spec
 import msgspec
 
 from mlserve_jupyter import errors
-from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.api.arrow_body import ARROW_STREAM
 from mlserve_jupyter.api.decode import COLUMNAR, media_type_of
 from mlserve_jupyter.api.packed import SealedBatch
@@ -36,6 +35,7 @@ from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.decoding import CHECK_JSON, MAX_KEPT, Decode, DecodeReply
 from mlserve_jupyter.serving.protocol import PREFIX
 from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.threads import in_answering_thread
 
 INLINE_BYTES = 64 * 1024
 """Smaller bodies, but those of columns, are decoded where they arrive."""

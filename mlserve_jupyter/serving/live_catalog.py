@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
-from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.errors import MLServeError, NotFound
 from mlserve_jupyter.registry.catalog import Catalog
+from mlserve_jupyter.threads import in_answering_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.accounts.announcements import Announcements

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.api.packed import SealedBatch
 from mlserve_jupyter.api.resources import CacheRefusal, DescribeCacheUse
 from mlserve_jupyter.cache.protocol import Cache
@@ -25,6 +24,7 @@ from mlserve_jupyter.serving.cache_worth import CacheWorth
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.protocol import Batch
 from mlserve_jupyter.serving.replies import Reply, WorkerError
+from mlserve_jupyter.threads import in_answering_thread
 from mlserve_jupyter.version import __version__
 
 KEY_PREFIX = "mlserve:result:1:"

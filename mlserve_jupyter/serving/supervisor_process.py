@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from mlserve_jupyter.answering_threads import in_answering_thread
 from mlserve_jupyter.errors import EnvironmentUnusable
 from mlserve_jupyter.serving.bootstrap import command
 from mlserve_jupyter.serving.protocol import WorkerLimits, frame
 from mlserve_jupyter.serving.replies import read_frame
 from mlserve_jupyter.serving.worker_process import CLOSED, WorkerProcess, died
+from mlserve_jupyter.threads import in_answering_thread
 
 START_TIMEOUT_S = 60.0
 PRELOAD_TIMEOUT_S = 30.0

@@ -34,6 +34,7 @@ from mlserve_jupyter.storage.monitoring_tables import key_uses
 from mlserve_jupyter.storage.tables import api_keys, audit_log, users
 from mlserve_jupyter.storage.users import User
 from tests.storage.databases import opened, settings_in
+from tests.waiting import wait_in_loop_for
 
 ORIGIN = Origin("owner", None, "jupyter", "127.0.0.1", "a-request")
 
@@ -54,13 +55,6 @@ async def started(engine: Engine) -> AsyncIterator[Credentials]:
         yield credentials
     finally:
         await credentials.aclose()
-
-
-async def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.02)
-    return bool(condition())
 
 
 @pytest.fixture
@@ -147,7 +141,7 @@ async def test_row_14_an_expired_key_is_refused_from_memory_too(engine: Engine, 
     key, _ = make(engine, user, expires_in_s=1)
     async with started(engine) as credentials:
         assert await credentials.authenticate(key)
-        assert await wait_for(lambda: credentials.known(key) is None)
+        assert await wait_in_loop_for(lambda: credentials.known(key) is None)
         with pytest.raises(Unauthenticated):
             await credentials.authenticate(key)
 
@@ -159,7 +153,7 @@ async def test_row_14_a_key_of_a_disabled_user_is_refused(engine: Engine, user: 
         with writing(engine) as connection:
             connection.execute(users.update().values(is_active=False))
             raise_epoch(connection)
-        assert await wait_for(lambda: credentials.known(key) is None)
+        assert await wait_in_loop_for(lambda: credentials.known(key) is None)
         with pytest.raises(Unauthenticated):
             await credentials.authenticate(key)
 
@@ -191,7 +185,7 @@ async def test_row_10_a_revocation_elsewhere_is_known_within_five_seconds(
         assert await credentials.authenticate(key)
         revoke_key(engine, user, made.id, ORIGIN)
         revoked_at_s = time.monotonic()
-        assert await wait_for(lambda: credentials.known(key) is None)
+        assert await wait_in_loop_for(lambda: credentials.known(key) is None)
         assert time.monotonic() - revoked_at_s < 5
         with pytest.raises(Unauthenticated):
             await credentials.authenticate(key)
@@ -248,7 +242,7 @@ async def test_while_the_database_is_away_known_keys_predict_for_a_while_and_not
                 await credentials.authenticate(key)
         assert credentials.known(known) is not None
         assert credentials.known(fresh) is None
-        assert await wait_for(lambda: credentials.known(known) is None)
+        assert await wait_in_loop_for(lambda: credentials.known(known) is None)
         assert credentials.known(own) == await credentials.authenticate(own)
         database.with_suffix(".away").rename(database)
         assert await credentials.authenticate(fresh)
@@ -283,7 +277,7 @@ async def test_the_last_use_of_a_key_is_written_and_not_at_each_use(
 
     async with started(engine) as credentials:
         await credentials.authenticate(key)
-        assert await wait_for(last_use)
+        assert await wait_in_loop_for(last_use)
         first = last_use()
         assert first is not None
         await asyncio.sleep(1.5)

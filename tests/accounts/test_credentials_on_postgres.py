@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from mlserve_jupyter.storage.tables import api_keys
 from mlserve_jupyter.storage.users import User
 from tests.storage.databases import opened, settings_in
 from tests.storage.postgres_process import PostgresProcess
+from tests.waiting import wait_in_loop_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -50,13 +51,6 @@ def engine(postgres: PostgresProcess, tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture
 def user(engine: Engine) -> User:
     return ensure_user(engine, "owner", "admin")
-
-
-async def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.02)
-    return bool(condition())
 
 
 def started(engine: Engine) -> Credentials:
@@ -99,9 +93,9 @@ async def test_a_key_is_made_verified_listed_used_and_revoked(engine: Engine, us
     credentials = started(engine)
     principal = await credentials.authenticate(key)
     assert principal.model_ids == set(ids)
-    assert await wait_for(last_use)
+    assert await wait_in_loop_for(last_use)
     revoke_key(engine, user, made.id, ORIGIN)
-    assert await wait_for(lambda: credentials.known(key) is None)
+    assert await wait_in_loop_for(lambda: credentials.known(key) is None)
     with pytest.raises(Unauthenticated):
         await credentials.authenticate(key)
     await credentials.aclose()

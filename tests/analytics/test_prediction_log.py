@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from threading import Thread
@@ -9,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.analytics import prediction_log
 from mlserve_jupyter.analytics.prediction_log import BATCH_ROWS, PredictionLog
 from mlserve_jupyter.analytics.prediction_pages import CallFilter
 from mlserve_jupyter.api.resources import UpdateVersion
-from mlserve_jupyter.errors import InvalidRequest
+from mlserve_jupyter.errors import InvalidRequest, StorageUnavailable
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import reading
 from mlserve_jupyter.storage.tables import predictions
@@ -26,6 +28,7 @@ from tests.analytics.calls import (
     opened_log,
 )
 from tests.registry.deploys import Deploys
+from tests.waiting import wait_for
 
 
 def test_a_call_reaches_the_table_as_it_was(
@@ -213,6 +216,25 @@ def test_a_deleted_model_takes_its_log_with_it(
         assert log.last_calls([served.model_id]) == {}
     assert n_rows(engine) == 1
     assert losses_by_reason(engine) == {}
+
+
+def test_nobody_waits_for_a_log_that_cannot_be_written(
+    engine: Engine, settings: Settings, deploy: Deploys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise StorageUnavailable("The database is away.")
+
+    served = deploy()
+    with opened_log(engine, settings) as log:
+        with monkeypatch.context() as away:
+            away.setattr(prediction_log, "write_rows", fail)
+            log.append(call(served))
+            assert not log.flush(WAIT_S)
+            began_s = time.monotonic()
+            assert not log.flush(WAIT_S)
+            assert time.monotonic() - began_s < WAIT_S / 2
+        assert wait_for(lambda: log.flush(WAIT_S), WAIT_S)
+    assert n_rows(engine) == 1
 
 
 def test_closing_writes_what_waits_and_leaves_no_file(

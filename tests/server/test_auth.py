@@ -31,7 +31,8 @@ from tests.accounts.signing_in import (
 )
 from tests.live import LiveServer, start_server
 from tests.server.manifests import manifest_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 REVOKED_WITHIN_S = 15.0
 """The promise is 5 s; a machine that is three times slower is let off."""

@@ -21,6 +21,7 @@ from mlserve_jupyter.api.manifest import encode_json
 from tests import toys
 from tests.live import LiveServer
 from tests.server.manifests import manifest_of, sample_of
+from tests.waiting import wait_for
 
 Post = Callable[..., httpx.Response]
 
@@ -248,15 +249,6 @@ def test_a_sender_who_leaves_during_the_deploy_does_not_take_the_artifact_along(
     assert answer.json()["predictions"] == [0.0]
     downloaded = live_server.request("GET", f"{versions}/1/artifact")
     assert downloaded.content == artifact.read_bytes()
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_an_artifact_comes_back_as_it_was_deployed(

@@ -34,7 +34,8 @@ from mlserve_jupyter.settings import Settings
 from tests import toys
 from tests.live import NO_TLS, LiveServer, free_port, start_server
 from tests.server.manifests import manifest_of, sample_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 Server = LiveServer | StandaloneServer
 

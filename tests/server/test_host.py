@@ -21,6 +21,7 @@ from mlserve_jupyter.client.connection import start_ticks
 from tests import toys
 from tests.live import LiveServer, start_server, wait_until_live
 from tests.server.manifests import manifest_of, sample_of
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -46,15 +47,6 @@ def is_running(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_for(condition: Any, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def test_it_works_behind_a_base_url_where_nothing_is_open_without_authentication(

@@ -18,7 +18,7 @@ from tests import toys
 from tests.live import start_server
 from tests.server.conftest import Post
 from tests.server.manifests import manifest_of
-from tests.standalone.hosts import wait_for
+from tests.waiting import wait_for
 
 LOGGING = {
     "formatters": {"json": {"()": "mlserve_jupyter.server.json_log.JsonLines"}},

@@ -20,7 +20,8 @@ from tests.accounts.people import add_person
 from tests.live import LiveServer
 from tests.server.conftest import Post
 from tests.server.manifests import manifest_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 BODY = {"instances": [[1.0]]}
 

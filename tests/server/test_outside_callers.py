@@ -17,7 +17,8 @@ from mlserve_jupyter.storage.users import Role
 from tests.accounts.people import Person, add_person
 from tests.cache.redis_process import RedisProcess
 from tests.live import LiveServer, start_server
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 PAGE = "https://app.example.org"
 OTHER_PAGE = "https://evil.example.org"

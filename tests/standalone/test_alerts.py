@@ -15,8 +15,9 @@ from tests import toys
 from tests.accounts.people import Person, add_person
 from tests.server.manifests import manifest_of
 from tests.server.test_metrics import samples_of, value
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.stores import Stores
+from tests.waiting import wait_for
 from tests.webhook import Receiver, receiving
 
 WAIT_S = 90

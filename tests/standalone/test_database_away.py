@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests import toys
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.storage.postgres_process import PostgresProcess
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ import pytest
 from mlserve_jupyter.server.standalone.application import MLServeServer
 from mlserve_jupyter.server.standalone.hosts import HostNames
 from tests import toys
-from tests.standalone.hosts import COMMAND, environment, start_standalone, wait_for
+from tests.standalone.hosts import COMMAND, environment, start_standalone
+from tests.waiting import wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 

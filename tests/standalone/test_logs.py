@@ -13,7 +13,8 @@ import pytest
 
 from tests import toys
 from tests.server.manifests import sample_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 SLOW_S = 0.3
 

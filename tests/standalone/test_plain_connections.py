@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests import toys
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pytest
 from tests import toys
 from tests.live import NO_TLS, LiveServer, start_server
 from tests.server.manifests import manifest_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

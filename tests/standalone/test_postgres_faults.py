@@ -16,9 +16,10 @@ from sqlalchemy.engine import make_url
 
 from tests import toys
 from tests.live import NO_TLS
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.storage.postgres_process import PostgresProcess
 from tests.tcp_proxy import TcpProxy
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -16,8 +16,9 @@ import redis
 from tests import toys
 from tests.cache.redis_process import RedisProcess
 from tests.server.manifests import sample_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.tcp_proxy import TcpProxy
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

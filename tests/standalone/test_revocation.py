@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.live import NO_TLS, start_server
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.stores import Stores
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from mlserve_jupyter.api.resources import ErrorBody
 from mlserve_jupyter.server.policy import policy_of
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.server.routes import ROUTES
-from tests.standalone.hosts import COMMAND, StandaloneServer, wait_for
+from tests.standalone.hosts import COMMAND, StandaloneServer
+from tests.waiting import wait_for
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXAMPLES = [

@@ -18,10 +18,11 @@ import pytest
 from tests import toys
 from tests.cache.redis_process import RedisProcess
 from tests.server.manifests import sample_of
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
 from tests.storage.faulty_http import FaultyHttp
 from tests.storage.s3_process import S3Process, environment
 from tests.tcp_proxy import TcpProxy
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,9 @@ import redis
 from tests.accounts.signing_in import Account, Server, call
 from tests.cache.redis_process import RedisProcess
 from tests.live import start_server
-from tests.standalone.hosts import start_standalone, wait_for
+from tests.standalone.hosts import start_standalone
 from tests.stores import Stores
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

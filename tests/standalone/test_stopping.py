@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests import toys
-from tests.standalone.hosts import StandaloneServer, start_standalone, wait_for
+from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
