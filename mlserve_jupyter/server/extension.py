@@ -30,6 +30,9 @@ from mlserve_jupyter.server.turns import KernelsInUse, Turns
 from mlserve_jupyter.serving.measurement import Measurements
 from mlserve_jupyter.settings import Settings
 
+PERSONAL_ARGUMENTS = ("contains", "principal")
+"""Query arguments that may tell of persons: Jupyter's log of refused requests leaves them out."""
+
 
 class MLServeHandler(APIHandler):
     """A handler of a Jupyter server: its checks of host, origin, token, cookie and XSRF apply."""
@@ -132,6 +135,10 @@ class MLServeApp(SettingsTraits, ExtensionApp):
             mlserve_base_path=base_path,
             mlserve_measure_all=self._measure_all,
             mlserve_requests=JupyterRequests(_server(self)),
+            extra_log_scrub_param_keys=[
+                *getattr(_server(self), "extra_log_scrub_param_keys", ()),
+                *PERSONAL_ARGUMENTS,
+            ],
         )
 
     def initialize_handlers(self) -> None:

@@ -305,3 +305,13 @@ def fill(server: LiveServer, n_calls: int, n_bytes: int = 250_000) -> None:
             assert log.flush(WAIT_S)
     log.close()
     engine.dispose()
+
+
+def test_what_was_searched_for_is_not_in_the_hosts_log(live_server: LiveServer) -> None:
+    path = "api/v1/analytics/models/none-such/predictions"
+    arguments = {"contains": '{"email": "ada@example.org"}', "limit": "7"}
+    answer = live_server.request("GET", path, params=arguments)
+    assert answer.status_code == 404
+    [line] = [line for line in live_server.log().splitlines() if "none-such/predictions" in line]
+    assert "limit=7" in line
+    assert "ada" not in line
