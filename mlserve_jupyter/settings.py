@@ -237,6 +237,11 @@ class Settings:
         ):
             if getattr(self, name) < 0:
                 raise SettingsInvalid(f"{name} must not be negative; 0 means no alert.")
+        for name in ("alert_error_rate", "alert_disk_used"):
+            if getattr(self, name) > 1:
+                raise SettingsInvalid(
+                    f"{name} is a share, at most 1, not {getattr(self, name)!r}: 0.05 is 5 %."
+                )
         if self.alert_webhook_url:
             check_webhook_url(self.alert_webhook_url)
         if self.slow_request_s < 0:

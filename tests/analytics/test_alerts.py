@@ -454,6 +454,13 @@ def test_a_webhook_that_is_none_is_refused_without_being_repeated(tmp_path: Path
     assert url not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["alert_error_rate", "alert_disk_used"])
+def test_a_share_over_one_is_refused_where_percent_was_meant(tmp_path: Path, name: str) -> None:
+    Settings(data_dir=tmp_path, **{name: 1.0})
+    with pytest.raises(SettingsInvalid, match=f"{name} is a share, at most 1, not 5.0"):
+        Settings(data_dir=tmp_path, **{name: 5.0})
+
+
 def test_settings_do_not_show_the_webhook(told: Settings) -> None:
     assert "planted-secret" not in repr(told)
     assert "s3cret" not in repr(told)
