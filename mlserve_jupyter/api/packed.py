@@ -91,6 +91,13 @@ def sealed(batch: InputBatch) -> SealedBatch:
     return SealedBatch(batch.n_rows, b"".join(seal(batch)))
 
 
+def is_packed(batch: InputBatch) -> bool:
+    """Tell whether values of a batch lie packed; such a one has to be sealed to travel."""
+    return isinstance(batch.rows, Packed) or any(
+        isinstance(column, Packed) for column in batch.columns or ()
+    )
+
+
 def is_packable(column: Column) -> bool:
     """Tell whether a column's dtype can be built of packed numbers, positions or counts."""
     return column.dtype == "category" or any(

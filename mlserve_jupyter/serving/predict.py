@@ -9,7 +9,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from mlserve_jupyter.api.decode import InputDecoder
-from mlserve_jupyter.api.packed import SealedBatch, sealed
+from mlserve_jupyter.api.packed import SealedBatch, is_packed, sealed
+from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import InvalidRequest, MLServeError, NotFound, TooLarge
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.serving.call_queue import Answer
@@ -224,7 +225,9 @@ class Predictor:
         try:
             if batch is None:
                 batch = await self._decode(version, request)
-                record.n_rows, n_bytes = batch.n_rows, len(batch.payload)
+                record.n_rows = batch.n_rows
+                if isinstance(batch, SealedBatch):
+                    n_bytes = len(batch.payload)
                 self._check_size(batch)
             answer = await self._answer(version, record.method, batch, n_bytes, question)
             record.note_answer(answer)
@@ -264,6 +267,8 @@ class Predictor:
             answer = await self._compiled.call(version, method, batch)
             if answer is not None:
                 return answer
+        if version.runtime == "onnx" and isinstance(batch, InputBatch) and is_packed(batch):
+            batch = sealed(batch)
         environment = self._workers.environment(version.interpreter)
         if not environment.has_loaded(version.id):
             await self._copies.ensure(version)
@@ -320,11 +325,12 @@ class Predictor:
                 limit=limit,
             )
 
-    async def _decode(self, version: ServedVersion, request: PredictRequest) -> SealedBatch:
+    async def _decode(self, version: ServedVersion, request: PredictRequest) -> Batch:
+        """Decode a body; what a graph in this process will read is not sealed on the way."""
         if is_read_at_speed(request.body, request.content_type):
             batch = self._decoder(version).decode_at_speed(request.body, request.content_type)
             if batch is not None:
-                return sealed(batch)
+                return batch if version.runtime == "onnx" else sealed(batch)
         return await self._decoder_pool.decode(version, request.body, request.content_type)
 
     async def _checked(self, body: bytes, version: ServedVersion) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
+from tests.columnar import ARROW, stream
 from tests.live import LiveServer
 
 X, Y = load_breast_cancer(return_X_y=True)
@@ -80,6 +83,34 @@ def test_what_the_model_refuses_is_refused_by_the_model_itself(
     answer = live_server.request("POST", "api/v1/predict/forest-refuses", json={"instances": [row]})
     assert answer.status_code == 422
     assert "too large for dtype('float32')" in answer.text
+
+
+@pytest.mark.parametrize("form", ["arrow", "json"])
+def test_what_the_graph_leaves_to_the_model_reaches_it_from_large_bodies_too(
+    live_server: LiveServer, notebook: Any, form: str
+) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(1000, 30))).add_prefix("x")
+    values = np.ascontiguousarray(frame)
+    model = RandomForestClassifier(5, random_state=0).fit(values, (values[:, 0] > 0).astype(int))
+    name = f"large-{form}"
+    notebook.deploy(model, name=name, sample=values)
+    assert compiled_version(live_server, name)["runtime"] == "onnx"
+
+    def post(rows: pd.DataFrame) -> httpx.Response:
+        in_json = json.dumps({"instances": rows.to_numpy().tolist()}).encode()
+        return live_server.request(
+            "POST",
+            f"api/v1/predict/{name}",
+            content=stream(rows) if form == "arrow" else in_json,
+            headers={"Content-Type": ARROW if form == "arrow" else "application/json"},
+        )
+
+    assert post(frame).json()["predictions"] == model.predict(values).tolist()
+    strange = frame.copy()
+    strange.loc[7, "x3"] = 1e39
+    refused = post(strange)
+    assert refused.status_code == 422
+    assert "too large for dtype('float32')" in refused.text
 
 
 def test_frames_with_missing_values_go_through_histogram_boosting(
