@@ -124,7 +124,6 @@ class PredictResource(Resource):
     @requires("execute", PREDICTIONS, scope="predict")
     async def post(self, model: str) -> None:
         """Answer with ``{predictions, model, version, request_id, cached}``."""
-        self.check_query_arguments("version", "method")
         services = await self.platform.services()
         request = PredictRequest(
             request_id=self.request_id,

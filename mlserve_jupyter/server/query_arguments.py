@@ -11,7 +11,7 @@ from tornado.web import RequestHandler
 
 from mlserve_jupyter.api.moments import moment
 from mlserve_jupyter.errors import InvalidRequest, InvalidUsage
-from mlserve_jupyter.server.documentation import Time
+from mlserve_jupyter.server.documentation import Time, documentation_of
 from mlserve_jupyter.server.misfits import misfit, unknown_name
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class QueryArguments(_Host):
             raise InvalidRequest(f"'{name}' must be an integer from {least} on, not {text[:40]!r}.")
         return int(text)
 
-    def check_query_arguments(self, *names: str) -> None:
-        """Refuse a query argument that this route does not know.
+    def check_query(self) -> None:
+        """Refuse a query argument that the route does not declare.
 
         JupyterLab and jQuery put the time into the query, so that no cache answers: a number alone
         (``?1795471522639``), or as ``_``.
@@ -52,8 +52,13 @@ class QueryArguments(_Host):
         Raises
         ------
         InvalidRequest
-            Naming it, and the nearest that it does know.
+            Naming it, and the nearest that is declared.
         """
+        if not self.request.query_arguments:
+            return
+        declared = documentation_of(getattr(type(self), (self.request.method or "GET").lower()))
+        kind = None if declared is None else declared.query
+        names = () if kind is None else tuple(each.name for each in msgspec.structs.fields(kind))
         for name in self.request.query_arguments:
             if name not in names and name not in _HOST_ARGUMENTS and not name.isdecimal():
                 raise InvalidRequest(unknown_name("This route has no argument", name, names))
@@ -64,12 +69,10 @@ class QueryArguments(_Host):
         Raises
         ------
         InvalidRequest
-            Naming the argument that does not fit, or that there is none of, and what would fit.
+            Naming the argument that does not fit, and what would.
         """
-        fields = msgspec.structs.fields(kind)
-        self.check_query_arguments(*(field.name for field in fields))
         given: dict[str, str | datetime] = {}
-        for field in fields:
+        for field in msgspec.structs.fields(kind):
             if field.name in self.request.query_arguments:
                 text = self.get_query_argument(field.name)
                 is_time = field.type in (Time, Time | None)

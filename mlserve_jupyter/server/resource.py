@@ -242,6 +242,7 @@ class Resource(QueryArguments, _Host):
             check_scope(policy, self.principal)
             if policy.scope == "admin":
                 await self._check_administrator(self.principal)
+            self.check_query()
         self._is_admitted = True
 
     async def _find_principal(self, policy: Policy) -> Principal:

@@ -265,19 +265,20 @@ def test_an_artifact_that_is_not_whole_is_not_sent(
     live_server: LiveServer, post_deploy: Post, tmp_path: Path, damage: str
 ) -> None:
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
-    assert post_deploy(manifest_of(damage, artifact), artifact).status_code == 201
+    name = f"artifact-{damage}"
+    assert post_deploy(manifest_of(name, artifact), artifact).status_code == 201
     folder = artifacts_of(live_server)
     (published,) = (
         path
         for path in folder.rglob("model.*")
         if ".staging" not in path.parts
-        and json.loads((path.parent / "metadata.json").read_bytes())["model"] == damage
+        and json.loads((path.parent / "metadata.json").read_bytes())["model"] == name
     )
     if damage == "missing":
         published.unlink()
     else:
         os.truncate(published, 10)
-    response = live_server.request("GET", f"api/v1/models/{damage}/versions/1/artifact")
+    response = live_server.request("GET", f"api/v1/models/{name}/versions/1/artifact")
     if live_server.settings.artifacts_url:
         assert response.content == artifact.read_bytes(), "it is fetched anew"
         return
