@@ -30,6 +30,7 @@ from pyarrow import parquet
 from sklearn.linear_model import LogisticRegression
 
 import mlserve_jupyter
+from benchmarks.hosts import with_quota
 from benchmarks.report import Options, Report, Requirement
 from tests.live import LiveServer, start_server
 
@@ -78,11 +79,11 @@ class Caller:
         parts = urlsplit(server.url + path)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
         self._path = parts.path
-        self._key = server.key
+        self._key = with_quota(server)
 
     def post(self, body: Body) -> bytes:
         """Send a body; return the answer."""
-        headers = {"X-MLServe-Key": self._key, "Content-Type": body.content_type}
+        headers = {**self._key, "Content-Type": body.content_type}
         self._connection.request("POST", self._path, body.content, headers)
         return self._read()
 

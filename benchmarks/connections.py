@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 
-from benchmarks.hosts import proc_kilobytes, standalone, tree
+from benchmarks.hosts import proc_kilobytes, standalone, tree, with_quota
 from benchmarks.models import MODELS, deploy
 from benchmarks.open_loop import Outcome, Plan, run
 from benchmarks.report import Options, Report, Requirement
@@ -32,7 +32,7 @@ def measure(report: Report, options: Options) -> None:
             "standalone",
             f"{server.url}api/v1/predict/{MODEL}",
             MODELS[MODEL].n_features,
-            {"X-MLServe-Key": server.key},
+            with_quota(server),
         )
         before_kb = _server_kb(server.process.pid)
         outcome = Outcome()

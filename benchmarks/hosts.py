@@ -19,6 +19,8 @@ from tests.standalone.hosts import StandaloneServer, start_standalone
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 120.0
+QUOTA = 100_000_000
+"""Requests a minute: counted at each, and never used up."""
 
 
 @contextmanager
@@ -49,6 +51,14 @@ def standalone(*options: str, folder: Path | None = None) -> Iterator[Standalone
         start_standalone(folder or Path(own), "--allow-pickle=True", *options) as server,
     ):
         yield server
+
+
+def with_quota(server: LiveServer | StandaloneServer) -> dict[str, str]:
+    """Make an API key that may only predict, with a quota that holds; returns its header."""
+    wanted = {"name": f"benchmark-{time.time_ns()}", "scopes": ["predict"], "rate_limit": QUOTA}
+    made = server.request("POST", "api/v1/api-keys", json=wanted)
+    made.raise_for_status()
+    return {"X-MLServe-Key": made.json()["key"]}
 
 
 @contextmanager

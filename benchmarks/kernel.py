@@ -24,7 +24,7 @@ import httpx
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from benchmarks.hosts import embedded
+from benchmarks.hosts import embedded, with_quota
 from benchmarks.models import MODELS, Runtime, deploy
 from benchmarks.report import Options, Report, Requirement
 from benchmarks.wrk import Load, Target, drive
@@ -52,9 +52,10 @@ async def _measure(server: LiveServer, report: Report, options: Options) -> None
     seconds = options.seconds(SECONDS)
     token = {"Authorization": f"token {server.token}"}
     loads: dict[str, Target] = {"empty APIHandler": _target(server, "limits/empty", token)}
+    key = with_quota(server)
     for name in CASES:
         path = f"mlserve/api/v1/predict/{name}"
-        loads[f"predictions of {name}"] = _target(server, path, {"X-MLServe-Key": server.key})
+        loads[f"predictions of {name}"] = _target(server, path, key)
     ratios: dict[str, list[float]] = {what: [] for what in loads}
     async with _kernel(server) as channels:
         await _round_trips(channels, 1)

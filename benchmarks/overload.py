@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 import mlserve_jupyter
-from benchmarks.hosts import standalone
+from benchmarks.hosts import standalone, with_quota
 from benchmarks.models import MODELS, deploy
 from benchmarks.open_loop import Outcome, Plan, run
 from benchmarks.report import Options, Report, Requirement
@@ -53,7 +53,7 @@ def _deploy_slow(server: StandaloneServer) -> None:
 
 def _overload(name: str, server: StandaloneServer, report: Report, options: Options) -> None:
     seconds = options.seconds(SECONDS)
-    target = Target(name, f"{server.url}api/v1/predict/{name}", 4, {"X-MLServe-Key": server.key})
+    target = Target(name, f"{server.url}api/v1/predict/{name}", 4, with_quota(server))
     closed = drive(target, n_connections=64, seconds=seconds)
     report.measured(f"{name}, 64 connections in turn", answered_s=closed.requests_s)
     warm_up_s = options.seconds(WARM_UP_S)

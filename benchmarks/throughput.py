@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.compute import ComputeCost, compute_cost
-from benchmarks.hosts import embedded, empty_tornado, running, standalone
+from benchmarks.hosts import embedded, empty_tornado, running, standalone, with_quota
 from benchmarks.models import MODELS, Runtime, deploy
 from benchmarks.peers.catalog import PEERS, Peer, Place, environment
 from benchmarks.peers.install import is_installed, version_of
@@ -67,6 +67,7 @@ def own_targets(model: str, jupyter: LiveServer, ours: StandaloneServer) -> list
     hosts: dict[str, LiveServer | StandaloneServer] = {"standalone": ours, "embedded": jupyter}
     runtimes: dict[Runtime, str] = {"auto": "", "native": "-native"}
     for host, server in hosts.items():
+        key = with_quota(server)
         for runtime, suffix in runtimes.items():
             deploy(server.url, server.key, model + suffix, MODELS[model], runtime)
             targets.append(
@@ -74,7 +75,7 @@ def own_targets(model: str, jupyter: LiveServer, ours: StandaloneServer) -> list
                     f"{host} {model}{suffix}",
                     f"{server.url}api/v1/predict/{model}{suffix}",
                     MODELS[model].n_features,
-                    {"X-MLServe-Key": server.key},
+                    key,
                 )
             )
     return targets

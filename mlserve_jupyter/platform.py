@@ -1,12 +1,13 @@
 """The composition root: what a host builds, starts and closes.
 
 Building is cheap and imports nothing heavy. The database, the registry and the workers' pool are
-opened at the first request that needs them.
+opened at the first request that needs them, or ahead of it where there may be models to load.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from mlserve_jupyter.accounts.audit_buffer import AuditBuffer
@@ -16,13 +17,15 @@ from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quotas
 from mlserve_jupyter.analytics.call_metrics import RequestCounts
-from mlserve_jupyter.errors import StorageUnavailable, Unavailable
+from mlserve_jupyter.errors import MLServeError, StorageUnavailable, Unavailable
 from mlserve_jupyter.settings import Settings
 
 if TYPE_CHECKING:
     from mlserve_jupyter.services import Services
     from mlserve_jupyter.serving.measurement import Measurement
     from mlserve_jupyter.storage.users import Role
+
+log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 3.0
 """A database that takes longer than this to say its epoch is not ready."""
@@ -59,6 +62,7 @@ class Platform:
         self.audit = AuditBuffer()
         self._services: Services | None = None
         self._opening = asyncio.Lock()
+        self._opening_ahead: asyncio.Task[None] | None = None
         self.credentials = Credentials(self.services)
         self._probe: asyncio.Task[None] | None = None
         self.is_draining = False
@@ -106,6 +110,13 @@ class Platform:
                 if self._services is None:
                     self._services = await self._open()
         return self._services
+
+    def open_ahead(self) -> None:
+        """Open the services in the background, if they may have models to load before a call.
+
+        An error is logged, and the first request tries again.
+        """
+        self._opening_ahead = asyncio.create_task(self._open_for_models())
 
     async def check_ready(self) -> None:
         """Return if predictions can be served.
@@ -175,8 +186,20 @@ class Platform:
         await asyncio.to_thread(services.registry.check_database)
         services.log.check_space()
 
+    async def _open_for_models(self) -> None:
+        try:
+            if await asyncio.to_thread(_may_load_ahead, self.settings):
+                await self.services()
+        except MLServeError as error:
+            log.warning("No model is loaded ahead of its calls: %s", error)
+        except Exception:
+            # Nobody awaits this, so that it would go unseen.
+            log.exception("No model is loaded ahead of its calls.")
+
     async def aclose(self) -> None:
         """Write what the log still holds, and end all processes and connections."""
+        if self._opening_ahead is not None:
+            await self._opening_ahead
         async with self._opening:
             services, self._services = self._services, None
         await self.credentials.aclose()
@@ -191,3 +214,10 @@ class Platform:
         return await open_services(
             self.settings, self._counters, self.credentials, self.quotas, self.audit
         )
+
+
+def _may_load_ahead(settings: Settings) -> bool:
+    """Return whether models are kept warm and one was ever deployed, without the database."""
+    if not settings.keep_warm_models:
+        return False
+    return bool(settings.artifacts_url) or any(settings.artifacts_dir.glob("*/*/v*"))

@@ -160,7 +160,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
         return {"": self._platform.measure()}
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
-        """Tell the kernels where this server is, now that it listens."""
+        """Tell the kernels where this server is, now that it listens, and load models ahead."""
         if self._platform is None:
             return
         self._connection_file = ConnectionFile(
@@ -171,6 +171,7 @@ class MLServeApp(SettingsTraits, ExtensionApp):
             has_token=bool(serverapp.identity_provider.token),
         )
         self._connection_file.write()
+        self._platform.open_ahead()
 
     async def stop_extension(self) -> None:
         """Close everything."""
