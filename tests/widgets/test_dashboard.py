@@ -250,7 +250,7 @@ def test_when_the_server_is_gone_it_says_so_and_goes_on_when_it_is_back(
             wait_for_requests(front_end, 1)
             proxy.refuse()
             front_end.wait(lambda: "No server answers" in front_end.html)
-            assert "Not refreshed" in front_end.html
+            front_end.wait(lambda: "Not refreshed" in front_end.html)
             assert n_requests(front_end.html) == 1
             proxy.heal()
             front_end.wait(lambda: "Not refreshed" not in front_end.html)
