@@ -67,7 +67,9 @@ class Board:
         close.on_click(lambda _: closed())
         for choice in (self._model, self._version, self._range):
             choice.observe(self._choose, "value")
-        self._trouble, self._tiles, self._tables = (ipywidgets.HTML() for _ in range(3))
+        self._trouble, self._firing, self._tiles, self._tables = (
+            ipywidgets.HTML() for _ in range(4)
+        )
         self._charts = tuple(_Chart() for _ in range(N_CHARTS))
         cards = ipywidgets.Box([chart.card for chart in self._charts])
         cards.add_class("jp-mlserve-dash-charts")
@@ -75,6 +77,7 @@ class Board:
             [
                 ipywidgets.HTML(style()),
                 _bar(self._heading, self._state),
+                self._firing,
                 _bar(self._model, self._version, self._range, self._pause, refresh, close),
                 self._trouble,
                 self._tiles,
@@ -93,6 +96,7 @@ class Board:
         """Show the figures of a page."""
         self._trouble.value = ""
         self._heading.value = markup.heading(page)
+        self._firing.value = markup.firing(page)
         self._tiles.value = markup.tiles(page)
         self._tables.value = markup.tables(page)
         self._offer(page)

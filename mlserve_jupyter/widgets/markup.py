@@ -37,6 +37,7 @@ StateTone = Literal["live", "idle", "bad"]
 
 _WARN_RATE, _BAD_RATE = 0.01, 0.05
 _MAX_ROWS = 60
+_MAX_ALERTS = 3
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ def heading(page: Page) -> str:
     else:
         about = f"version {model.default_version} answers"
     return _heading(page.view.model or model.name, about)
+
+
+def firing(page: Page) -> str:
+    """Say what is out of its limits, in the server's words; nothing where nothing is."""
+    if not page.alerts:
+        return ""
+    lines = [
+        part(
+            "over" if alert.value > alert.limit else "easing", f"<b>Alert</b> {escape(alert.text)}"
+        )
+        for alert in page.alerts[:_MAX_ALERTS]
+    ]
+    left_out = len(page.alerts) - len(lines)
+    if left_out:
+        lines.append(_note(f"and {counted(left_out, 'more alert')}: see `%mlserve alerts`"))
+    return part("firing", "".join(lines), role="status")
 
 
 def tiles(page: Page) -> str:

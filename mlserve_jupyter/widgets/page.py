@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import get_args
 
+from mlserve_jupyter.api.alerts import DescribeAlert, ModelRule
 from mlserve_jupyter.api.analytics import (
     Figures,
     ModelSummary,
@@ -15,6 +18,7 @@ from mlserve_jupyter.api.analytics import (
 )
 from mlserve_jupyter.api.resources import DescribeModel, DescribePrediction
 from mlserve_jupyter.client.http import Client
+from mlserve_jupyter.errors import RequestFailed
 
 RANGES = {
     "15 min": timedelta(minutes=15),
@@ -29,6 +33,7 @@ RANGES = {
 
 N_CALLS = 8
 _MAX_MODELS_READ = 5
+_MAX_ALERTS_READ = 500
 _MODELS_KNOWN_FOR = timedelta(seconds=30)
 """For a choice among them; requests are counted where there is a quota."""
 
@@ -80,6 +85,8 @@ class Page:
         The newest calls, newest first, whenever they were.
     lost
         Calls that were answered and never reached the log.
+    alerts
+        Those that fire, of the models that the view is about, the newest first.
     """
 
     view: View
@@ -95,6 +102,7 @@ class Page:
     callers: tuple[TopCaller, ...]
     calls: tuple[DescribePrediction, ...]
     lost: int
+    alerts: tuple[DescribeAlert, ...]
 
 
 class PageReader:
@@ -148,6 +156,7 @@ class PageReader:
             callers=tuple(report.callers),
             calls=tuple(calls),
             lost=report.lost,
+            alerts=_firing(client, view.model),
         )
 
     def _read_all(self, client: Client, view: View, now: datetime) -> Page:
@@ -168,6 +177,7 @@ class PageReader:
             callers=tuple(summary.callers),
             calls=self._latest_calls(client),
             lost=summary.lost,
+            alerts=_of_models(_firing(client), self._models),
         )
 
     def _latest_calls(self, client: Client) -> tuple[DescribePrediction, ...]:
@@ -195,3 +205,22 @@ def latest_rate(series: TimeSeries, now: datetime) -> float:
     ends = min(latest[-1].at + timedelta(seconds=series.step_s), now)
     minutes = (ends - latest[0].at).total_seconds() / 60
     return sum(point.n for point in latest) / minutes if minutes > 0 else 0.0
+
+
+def _firing(client: Client, model: str | None = None) -> tuple[DescribeAlert, ...]:
+    """Return the alerts that fire; none where the server is of a release without alerts."""
+    try:
+        return tuple(islice(client.alerts(model, state="firing"), _MAX_ALERTS_READ))
+    except RequestFailed as error:
+        if error.status != 404:
+            raise
+        return ()
+
+
+def _of_models(
+    alerts: Iterable[DescribeAlert], models: Iterable[DescribeModel]
+) -> tuple[DescribeAlert, ...]:
+    """Leave out the alerts of keys, and of what else an administrator sees."""
+    rules = get_args(ModelRule)
+    titles = {f"{model.owner}~{model.name}" for model in models}
+    return tuple(alert for alert in alerts if alert.rule in rules and alert.title in titles)

@@ -41,6 +41,7 @@ def html(page: Page, *, beside_live: bool = False) -> str:
     head = markup.heading(page) + markup.part("state", escape(words), "push")
     content = (
         markup.part("controls", head)
+        + markup.firing(page)
         + markup.tiles(page)
         + markup.part("charts", charts)
         + markup.tables(page, stands_still=True)
@@ -62,6 +63,7 @@ def text(page: Page) -> str:
         *((f"{each.model}", each) for each in page.model_figures),
         *((f"version {each.version}", each) for each in page.version_figures),
     ]
+    lines += [f"  alert       {alert.text}" for alert in page.alerts]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [
         f"  {name:{width}}  {counted(each.n, 'request')}, {_summary(each)}" for name, each in rows

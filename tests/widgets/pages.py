@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import msgspec
 
+from mlserve_jupyter.api.alerts import DescribeAlert
 from mlserve_jupyter.api.analytics import (
     Figures,
     LatencyHistogram,
@@ -115,6 +116,24 @@ def call(name: str, i: int, status: str = "ok", principal: str = "owner") -> Des
     )
 
 
+def alert(title: str, text: str = "", value: float = 0.275) -> DescribeAlert:
+    """Describe an alert on an error rate of over 5 %."""
+    return DescribeAlert(
+        id=title,
+        rule="error_rate",
+        title=title,
+        state="firing",
+        value=value,
+        worst=0.5,
+        limit=0.05,
+        text=text or f"The error rate of {title} is over its limit.",
+        began_at=NOW,
+        fired_at=NOW,
+        ended_at=None,
+        is_told=False,
+    )
+
+
 def page(
     name: str | None = None,
     *,
@@ -155,6 +174,7 @@ def page(
         if is_called
         else (),
         lost=0,
+        alerts=(),
     )
 
 

@@ -34,9 +34,9 @@ NO_MORE = f"while {THREADS}: threading.Event().wait(0.05)"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A Jupyter server with a model that adds up, and that refuses 13."""
+    """A Jupyter server with a model that adds up, and that refuses 13; it looks often at it."""
     folder = tmp_path_factory.mktemp("dashboard")
-    with start_server(folder) as server:
+    with start_server(folder, "--MLServeApp.alert_every_s=0.3") as server:
         deploy(server, "sums", folder)
         yield server
 
@@ -82,6 +82,11 @@ def call(server: LiveServer | StandaloneServer, *values: float) -> None:
     for value in values:
         answer = server.request("POST", "api/v1/predict/sums", json={"instances": [[value]]})
         assert answer.status_code in (200, 422)
+
+
+def limit(server: LiveServer, p95_ms: float) -> None:
+    path = "api/v1/models/sums/alert-limits"
+    assert server.request("PATCH", path, json={"p95_ms": p95_ms}).status_code == 200
 
 
 def n_requests(html: str) -> int:
@@ -158,6 +163,25 @@ def test_it_rests_while_nobody_has_it_in_view(front_end: FrontEnd, server: LiveS
     call(server, 1)
     front_end.say(front_end.root, _view_count=1)
     wait_for_requests(front_end, before + 1)
+
+
+@pytest.mark.slow
+def test_what_is_out_of_its_limits_is_said_at_the_top_until_it_is_over(
+    front_end: FrontEnd, at_home: LiveServer, tmp_path: Path
+) -> None:
+    deploy(at_home, "other", tmp_path)
+    show(front_end)
+    said = "The p95 of owner~sums is "
+    limit(at_home, 0.0001)
+    call(at_home, *range(20))
+    front_end.wait(lambda: said in front_end.html)
+    for shown in (mlserve.dashboard("sums"), mlserve.dashboard()):
+        assert said in shown._repr_html_()
+        assert said in repr(shown)
+    assert "The p95" not in mlserve.dashboard("other")._repr_html_()
+
+    limit(at_home, 1e6)
+    front_end.wait(lambda: said not in front_end.html)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from mlserve_jupyter.widgets import markup, snapshot
 from mlserve_jupyter.widgets.page import Page
-from tests.widgets.pages import HOSTILE, page
+from tests.widgets.pages import HOSTILE, alert, page
 
 
 class Reader(HTMLParser):
@@ -158,6 +158,36 @@ def test_text_has_a_line_for_each_version() -> None:
         "  version 1  100 requests, 2.00 % errors, 25.0 % cache hits; p50 3.10 ms, "
         "p95 12.4 ms, p99 48.9 ms",
     ]
+
+
+def test_what_is_out_of_its_limits_is_said_above_the_figures() -> None:
+    shown = replace(page("wine"), alerts=(alert("owner~wine"),))
+    words = Reader(snapshot.html(shown)).text
+    assert words.index("The error rate of owner~wine is over its limit.") < words.index("Requests")
+    assert "owner~wine is over its limit." in snapshot.text(shown)
+    assert markup.firing(page("wine")) == ""
+
+
+def test_an_alert_within_its_limit_again_looks_other_than_one_over_it() -> None:
+    over, easing = alert("owner~wine"), alert("owner~wine", value=0.05)
+    assert "jp-mlserve-dash-over" in markup.firing(replace(page(), alerts=(over,)))
+    assert "jp-mlserve-dash-easing" in markup.firing(replace(page(), alerts=(easing,)))
+
+
+def test_of_many_alerts_the_newest_are_said_and_the_others_counted() -> None:
+    alerts = tuple(alert(f"owner~model-{i}") for i in range(5))
+    words = Reader(markup.firing(replace(page(), alerts=alerts))).text
+    assert "owner~model-2 " in words
+    assert "owner~model-3 " not in words
+    assert "and 2 more alerts" in words
+
+
+def test_an_alert_is_inert_text() -> None:
+    for value in (1.0, 0.0):
+        shown = replace(page(), alerts=(alert(HOSTILE, f"{HOSTILE} is over", value),))
+        read = Reader(snapshot.html(shown))
+        assert "img" not in read.elements
+        assert f"{HOSTILE} is over" in read.text
 
 
 def test_only_a_picture_beside_a_live_dashboard_hides_itself() -> None:
