@@ -26,7 +26,11 @@ class AlertCalls(ABC):
     def _send(self, verb: str, path: str, type_: type[_Wire], **options: Any) -> _Wire: ...
 
     def alerts(
-        self, model: str | None = None, *, state: AlertState | None = None
+        self,
+        model: str | None = None,
+        *,
+        state: AlertState | None = None,
+        timeout_s: float = 30.0,
     ) -> Iterator[DescribeAlert]:
         """Go through alerts, those that began last first.
 
@@ -43,7 +47,9 @@ class AlertCalls(ABC):
             if value is not None
         }
         while True:
-            page = self._send("GET", "api/v1/alerts", ListAlerts, params=params)
+            page = self._send(
+                "GET", "api/v1/alerts", ListAlerts, params=params, timeout_s=timeout_s
+            )
             yield from page.items
             if page.next_cursor is None:
                 return

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
+from mlserve_jupyter.api.alerts import DescribeAlert
 from mlserve_jupyter.api.resources import DescribeModel, ListScope
 from mlserve_jupyter.client.http import connect
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
-from mlserve_jupyter.magics.display import Display, ago, html_paragraph, html_table, text_table
+from mlserve_jupyter.magics.display import (
+    Display,
+    ago,
+    html_paragraph,
+    html_table,
+    html_warnings,
+    text_table,
+)
+from mlserve_jupyter.magics.firing import firing_line, read_firing
 
 USAGE = Usage(
     "list",
@@ -41,11 +50,14 @@ class Models(Display):
         Where they are.
     scope
         Whose they are: names alone are those of one's own.
+    alerts
+        Those that fire, of one's own models and keys; an administrator's are everybody's.
     """
 
     models: tuple[DescribeModel, ...]
     server_url: str
     scope: ListScope = "own"
+    alerts: tuple[DescribeAlert, ...] = ()
 
     def __len__(self) -> int:
         """Return their number."""
@@ -67,10 +79,12 @@ class Models(Display):
             )
 
     def _text(self) -> str:
-        return text_table(_HEADER, self._rows()) if self.models else self._empty
+        shown = text_table(_HEADER, self._rows()) if self.models else self._empty
+        return f"{shown}\n\n{firing_line(self.alerts)}" if self.alerts else shown
 
     def _html(self) -> str:
-        return html_table(_HEADER, self._rows()) if self.models else html_paragraph(self._empty)
+        shown = html_table(_HEADER, self._rows()) if self.models else html_paragraph(self._empty)
+        return shown + html_warnings([firing_line(self.alerts)] if self.alerts else [])
 
     @property
     def _empty(self) -> str:
@@ -99,7 +113,7 @@ def list(scope: ListScope = "own", *, to: str | None = None) -> Models:  # noqa:
     """
     client = connect(to)
     models = sorted(client.models(scope), key=lambda model: (model.name, model.owner))
-    return Models(tuple(models), client.connection.url, scope)
+    return Models(tuple(models), client.connection.url, scope, read_firing(client))
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Models:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import needs_local_scope, no_var_expand
 
 from mlserve_jupyter.magics.arguments import split
+from mlserve_jupyter.magics.firing import print_firing
 from mlserve_jupyter.magics.subcommands import overview, read_line, subcommand
 from mlserve_jupyter.magics.warming import warm_in_background
 
@@ -45,6 +46,8 @@ def run(line: str, namespace: dict[str, Any]) -> Any:
         name = ""
     if name in ("", "help", "-h", "--help"):
         print(overview())
+        if not name:
+            print_firing()
         return None
     found = subcommand(name)
     if {"-h", "--help"} & set(split(rest)):
