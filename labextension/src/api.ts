@@ -22,8 +22,22 @@ export interface IModel {
   readonly shared_with: readonly string[];
 }
 
-interface IModelPage {
-  readonly items: readonly IModel[];
+/** What is out of its limits now, as the server describes it. */
+export interface IAlert {
+  readonly id: string;
+  /** A model as `owner~name`, a key, or a disk. */
+  readonly title: string;
+  /** All of it in a sentence. */
+  readonly text: string;
+  /** As of the last look. */
+  readonly value: number;
+  readonly limit: number;
+  /** Time of the first look that found it over its limit, in UTC. */
+  readonly began_at: string;
+}
+
+interface IPage<T> {
+  readonly items: readonly T[];
   readonly next_cursor: string | null;
 }
 
@@ -46,7 +60,7 @@ export class APIError extends Error {
 }
 
 /**
- * Return all models that the caller may see, page after page.
+ * Return all models that the caller may see.
  *
  * @throws APIError where the server refuses the call.
  * @throws ServerConnection.NetworkError where no server answers.
@@ -54,16 +68,23 @@ export class APIError extends Error {
 export async function listModels(
   settings: ServerConnection.ISettings
 ): Promise<IModel[]> {
-  const models: IModel[] = [];
-  let cursor: string | null = null;
-  do {
-    const query: string =
-      cursor === null ? '' : URLExt.objectToQueryString({ cursor });
-    const page: IModelPage = await get<IModelPage>(settings, `models${query}`);
-    models.push(...page.items);
-    cursor = page.next_cursor;
-  } while (cursor !== null);
-  return models;
+  return all<IModel>(settings, 'models', {});
+}
+
+/**
+ * Return the firing alerts of the caller's models and keys, those that began last first;
+ * administrators get all.
+ *
+ * @throws APIError where the server refuses the call.
+ * @throws ServerConnection.NetworkError where no server answers.
+ * @throws DOMException where it does not answer in time.
+ */
+export async function listFiringAlerts(
+  settings: ServerConnection.ISettings,
+  timeoutMs: number
+): Promise<IAlert[]> {
+  const signal = AbortSignal.timeout(timeoutMs);
+  return all<IAlert>(settings, 'alerts', { state: 'firing' }, { signal });
 }
 
 /** Return the absolute URL at which a model answers. */
@@ -74,14 +95,38 @@ export function predictURL(
   return new URL(model.predict_path, settings.baseUrl).href;
 }
 
+/** Read a list page after page. */
+async function all<T>(
+  settings: ServerConnection.ISettings,
+  path: string,
+  query: Readonly<Record<string, string>>,
+  init: RequestInit = {}
+): Promise<T[]> {
+  const items: T[] = [];
+  let cursor: string | null = null;
+  do {
+    const asked: Record<string, string> =
+      cursor === null ? query : { ...query, cursor };
+    const page: IPage<T> = await get<IPage<T>>(
+      settings,
+      path + URLExt.objectToQueryString(asked),
+      init
+    );
+    items.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return items;
+}
+
 async function get<T>(
   settings: ServerConnection.ISettings,
-  path: string
+  path: string,
+  init: RequestInit
 ): Promise<T> {
   const url = URLExt.join(settings.baseUrl, 'mlserve/api/v1', path);
   const response = await ServerConnection.makeRequest(
     url,
-    { method: 'GET' },
+    { ...init, method: 'GET' },
     settings
   );
   if (!response.ok) {

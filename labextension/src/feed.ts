@@ -2,12 +2,13 @@ import { ServerConnection } from '@jupyterlab/services';
 import { VDomModel } from '@jupyterlab/ui-components';
 import { Poll } from '@lumino/polling';
 
-import { APIError, IModel, listModels } from './api';
+import { APIError, IAlert, IModel, listFiringAlerts, listModels } from './api';
 
 const INTERVAL_MS = 5_000;
 const LONGEST_INTERVAL_MS = 60_000;
+const ALERTS_TIMEOUT_MS = 10_000;
 
-/** Why the list could not be read. */
+/** Why a list could not be read. */
 export interface IFailure {
   readonly message: string;
   /** The stable code of the server's error, or `unreachable`. */
@@ -15,7 +16,7 @@ export interface IFailure {
 }
 
 /**
- * The deployed models, kept fresh.
+ * The deployed models and the alerts that fire, kept fresh.
  *
  * Asks every five seconds while the page can be seen, less and less often while the server does not
  * answer, and not at all while the page is hidden.
@@ -46,6 +47,16 @@ export class ModelsFeed extends VDomModel {
     return this._failure;
   }
 
+  /** The firing alerts as last read; empty where the server knows none. */
+  get alerts(): readonly IAlert[] {
+    return this._alerts;
+  }
+
+  /** Why the last read of the alerts failed; null if it did not. */
+  get alertsFailure(): IFailure | null {
+    return this._alertsFailure;
+  }
+
   /** Whether a refresh that a person asked for is on its way. */
   get isRefreshing(): boolean {
     return this._isRefreshing;
@@ -65,9 +76,7 @@ export class ModelsFeed extends VDomModel {
       // The failure is part of the state already; see `_fetch`.
     });
     this._isRefreshing = false;
-    if (!this.isDisposed) {
-      this.stateChanged.emit();
-    }
+    this._emit();
   }
 
   override dispose(): void {
@@ -85,15 +94,38 @@ export class ModelsFeed extends VDomModel {
       this._failure = describe(error);
       throw error;
     } finally {
-      if (!this.isDisposed) {
-        this.stateChanged.emit();
+      this._emit();
+    }
+    await this._fetchAlerts();
+    this._emit();
+  }
+
+  /** Read the alerts; the models are shown whatever becomes of it. */
+  private async _fetchAlerts(): Promise<void> {
+    try {
+      this._alerts = await listFiringAlerts(this.settings, ALERTS_TIMEOUT_MS);
+      this._alertsFailure = null;
+    } catch (error) {
+      const isUnknown = error instanceof APIError && error.status === 404;
+      if (isUnknown) {
+        // A server of an earlier release has models and no alerts.
+        this._alerts = [];
       }
+      this._alertsFailure = isUnknown ? null : describe(error);
+    }
+  }
+
+  private _emit(): void {
+    if (!this.isDisposed) {
+      this.stateChanged.emit();
     }
   }
 
   private readonly _poll: Poll;
   private _models: readonly IModel[] | null = null;
   private _failure: IFailure | null = null;
+  private _alerts: readonly IAlert[] = [];
+  private _alertsFailure: IFailure | null = null;
   private _isRefreshing = false;
 }
 
@@ -105,6 +137,12 @@ function describe(error: unknown): IFailure {
     return {
       message: 'The Jupyter server does not answer.',
       code: 'unreachable'
+    };
+  }
+  if (error instanceof DOMException && error.name === 'TimeoutError') {
+    return {
+      message: 'The Jupyter server did not answer in time.',
+      code: 'deadline_exceeded'
     };
   }
   return {

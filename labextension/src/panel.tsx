@@ -3,12 +3,13 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { VDomRenderer, refreshIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
+import { Alerts } from './alerts';
 import { IModel, predictURL } from './api';
 import { ModelsFeed } from './feed';
 import { mlserveIcon } from './icon';
 import { ModelCard } from './card';
 
-/** The side panel: what is deployed, where it answers, and when it was last called. */
+/** The side panel: what is out of its limits, what is deployed, and where it answers. */
 export class ModelsPanel extends VDomRenderer<ModelsFeed> {
   constructor(
     feed: ModelsFeed,
@@ -24,7 +25,7 @@ export class ModelsPanel extends VDomRenderer<ModelsFeed> {
   }
 
   protected override render(): React.ReactElement {
-    const { models, failure, isRefreshing } = this.model;
+    const { models, alerts, alertsFailure, failure, isRefreshing } = this.model;
     const trans = this._trans;
     return (
       <>
@@ -51,6 +52,13 @@ export class ModelsPanel extends VDomRenderer<ModelsFeed> {
             onRetry={this._refresh}
           />
         )}
+        <Alerts
+          alerts={alerts}
+          isStale={failure !== null || alertsFailure !== null}
+          failure={failure === null ? alertsFailure : null}
+          nowMs={Date.now()}
+          trans={trans}
+        />
         {models === null && failure === null && (
           <p className="jp-mlserve-note">{trans.__('Asking the server…')}</p>
         )}

@@ -43,8 +43,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def lab_server(tmp_path: Path) -> Iterator[LiveServer]:
-    """JupyterLab with the quickstart notebook, behind a ``base_url``, and without its news."""
+def lab_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveServer]:
+    """JupyterLab with the quickstart notebook, behind a ``base_url``, and without its news.
+
+    A test gives it further options by parametrizing it.
+    """
     settings = tmp_path / "config" / "lab" / "user-settings" / "@jupyterlab"
     notifications = settings / "apputils-extension" / "notification.jupyterlab-settings"
     notifications.parent.mkdir(parents=True)
@@ -54,6 +57,7 @@ def lab_server(tmp_path: Path) -> Iterator[LiveServer]:
     with start_server(
         tmp_path,
         "--LabApp.news_url=None",
+        *getattr(request, "param", ()),
         command=("-m", "jupyterlab"),
         base_url="/behind/a/proxy/",
     ) as server:

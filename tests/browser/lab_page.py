@@ -113,6 +113,11 @@ class LabPage:
         """The panel's button that asks the server now."""
         return self.panel.get_by_role("button", name="Refresh deployed models")
 
+    @property
+    def alerts(self) -> Locator:
+        """The panel's alerts."""
+        return self.panel.get_by_role("list", name="Alerts").get_by_role("listitem")
+
     def card(self, model: str) -> Locator:
         """Return the panel's card of a model."""
         return self.panel.locator(f'.jp-mlserve-card[data-model="{model}"]')
