@@ -208,7 +208,7 @@ class PredictionLog:
         self._writer.join(timeout_s + _LAST_RETRY_S)
         with self._lock:
             self._closed = True
-            self._counter.close()
+        self._counter.close()
         if self._writer.is_alive():
             log.warning("The prediction log does not stop; the next start counts what it loses.")
             return
@@ -325,6 +325,7 @@ class PredictionLog:
         n_failed = 0
         while True:
             dropped = self._dropped.copy()
+            self._counter.keep()
             try:
                 with writing(self._engine, durable=False) as connection:
                     write_rows(connection, self._process_id, rows, self._observers)

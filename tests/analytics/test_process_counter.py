@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.analytics import process_counter as module
 from mlserve_jupyter.analytics.prediction_log import PredictionLog
 from mlserve_jupyter.analytics.process_counter import (
     ProcessCounter,
@@ -36,7 +39,11 @@ def test_a_counter_counts_in_a_private_file_that_outlives_it(tmp_path: Path) -> 
     assert not path.exists()
 
 
-def test_a_file_that_somebody_empties_stops_nothing_and_is_whole_at_the_next_call(
+def in_shared_memory(counter: ProcessCounter) -> Path:
+    return Path("/dev/shm", f"mlserve-{counter.process_id}.seq")
+
+
+def test_a_file_that_somebody_empties_stops_nothing_and_is_whole_when_it_is_kept(
     tmp_path: Path,
 ) -> None:
     counter = ProcessCounter(tmp_path)
@@ -44,10 +51,110 @@ def test_a_file_that_somebody_empties_stops_nothing_and_is_whole_at_the_next_cal
     counter.increment()
     os.truncate(path, 0)
     assert counter.increment() == 2
+    in_shared_memory(counter).unlink()
+    counter.keep()
     counter.close()
     with ended_process(path) as ended:
         assert ended is not None
         assert ended.n_appended == 2
+
+
+def test_counting_makes_no_system_call_and_a_killed_process_has_counted_all(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=_count_without_system_calls, args=(tmp_path, theirs))
+    child.start()
+    told = ours.recv_bytes()
+    child.join(WAIT_S)
+    if told == b"free":
+        pytest.skip("the operating system does not hold a process to a few calls (seccomp)")
+    assert child.exitcode == -signal.SIGKILL
+    (path,) = counter_files(tmp_path)
+    with ended_process(path) as ended:
+        assert ended is not None
+        assert (ended.process_id, ended.pid) == (path.stem, child.pid)
+        assert ended.n_appended == N_COUNTED
+    assert not Path("/dev/shm", f"mlserve-{path.name}").exists()
+
+
+N_COUNTED = 10_000
+_PR_SET_SECCOMP, _SECCOMP_MODE_STRICT = 22, 1
+
+
+def _count_without_system_calls(folder: Path, pipe: Connection) -> None:
+    """Count where the first call but ``read`` and ``write`` is death; so is the process's end."""
+    counter = ProcessCounter(folder)
+    if ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_STRICT, 0, 0, 0) != 0:
+        pipe.send_bytes(b"free")
+        return
+    for _ in range(N_COUNTED):
+        counter.increment()
+    pipe.send_bytes(b"counted")
+
+
+def test_where_the_shared_memory_is_gone_what_was_kept_counts(tmp_path: Path) -> None:
+    n_counted = _killed(tmp_path)
+    (path,) = counter_files(tmp_path)
+    in_memory = Path("/dev/shm", f"mlserve-{path.name}")
+    assert in_memory.stat().st_mode & 0o777 == 0o600
+    in_memory.unlink()
+    with ended_process(path) as ended:
+        assert ended is not None
+        assert ended.n_appended == n_counted
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.write_bytes(b"x" * 99)])
+def test_what_somebody_else_has_put_into_the_shared_memory_is_not_believed(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    n_counted = _killed(tmp_path)
+    (path,) = counter_files(tmp_path)
+    in_memory = Path("/dev/shm", f"mlserve-{path.name}")
+    in_memory.unlink()
+    make(in_memory)
+    try:
+        with ended_process(path) as ended:
+            assert ended is not None
+            assert ended.n_appended == n_counted
+    finally:
+        if in_memory.is_dir():
+            in_memory.rmdir()
+
+
+def test_without_shared_memory_a_process_counts_and_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHARED_MEMORY", tmp_path / "nowhere")
+    counter = ProcessCounter(tmp_path)
+    assert [counter.increment() for _ in range(3)] == [1, 2, 3]
+    (path,) = counter_files(tmp_path)
+    counter.close()
+    counter.keep()
+    with ended_process(path) as ended:
+        assert ended is not None
+        assert ended.n_appended == 3
+
+
+def _killed(folder: Path) -> int:
+    """Return how many calls a process has counted and kept that was killed then."""
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=_count_and_wait, args=(folder, theirs))
+    child.start()
+    n_counted = int(ours.recv())
+    child.kill()
+    child.join(WAIT_S)
+    return n_counted
+
+
+def _count_and_wait(folder: Path, pipe: Connection) -> None:
+    counter = ProcessCounter(folder)
+    for _ in range(7):
+        counter.increment()
+    counter.keep()
+    pipe.send(7)
+    signal.pause()
 
 
 def test_the_counter_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
