@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from math import inf
@@ -36,8 +36,16 @@ class CallWatch:
         self._wakes_at_s = inf
 
     @contextmanager
-    def watching(self, fd: int, limit_s: float) -> Iterator[None]:
-        """Shut the socket if the block takes longer than ``limit_s``; never for infinity."""
+    def watching(
+        self, fd: int, limit_s: float, when_shut: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """Shut the socket if the block takes longer than ``limit_s``; never for infinity.
+
+        Parameters
+        ----------
+        when_shut
+            Called at the block's end if that was done.
+        """
         if limit_s == inf:
             yield
             return
@@ -47,7 +55,16 @@ class CallWatch:
         finally:
             # Under the lock: the socket's number may be another's as soon as the call is over.
             with self._changed:
-                del self._calls[number]
+                deadline_s, _ = self._calls.pop(number)
+            if deadline_s == inf and when_shut is not None:
+                when_shut()
+
+    def shut_all(self) -> None:
+        """Shut the sockets of all calls under way that have a limit, as if they had reached it."""
+        with self._changed:
+            for number, (_, fd) in list(self._calls.items()):
+                _shut(fd)
+                self._calls[number] = (inf, fd)
 
     def _begin(self, fd: int, deadline_s: float) -> int:
         with self._changed:

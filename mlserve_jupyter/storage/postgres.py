@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from math import inf
 from typing import Any
 
 import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine, ExecutionContext
+from sqlalchemy.engine import URL, Connection, Dialect, Engine, ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.call_watch import CallWatch
+from mlserve_jupyter.storage.presence import Presence
 
 POOL_TIMEOUT_S = 10.0
 """How long a caller waits for a connection of the pool."""
@@ -27,8 +30,6 @@ IDLE_IN_TRANSACTION_S = 60.0
 
 _GRACE_S = 2.0
 """What the answer of a server that ends a statement by itself may take to arrive."""
-
-_WATCH = CallWatch()
 
 
 def open_postgres(url: URL, settings: Settings) -> Engine:
@@ -55,6 +56,18 @@ def open_postgres(url: URL, settings: Settings) -> Engine:
         json_deserializer=_as_it_is,
     )
 
+    watch = CallWatch()
+    presence = Presence(watch.shut_all)
+
+    def connect(
+        dialect: Dialect, entry: ConnectionPoolEntry, arguments: list[Any], options: dict[str, Any]
+    ) -> Any:
+        return presence.connect(partial(dialect.connect, *arguments, **options))
+
+    def is_connected(connection: Any, entry: ConnectionPoolEntry) -> None:
+        connection.watching = partial(watch.watching, when_shut=presence.lost)
+        may_ping(connection, entry)
+
     def may_ping(connection: Any, entry: ConnectionPoolEntry) -> None:
         if connection is not None:  # else it was given up
             connection.limit_s = settings.database_connect_timeout_s
@@ -64,10 +77,12 @@ def open_postgres(url: URL, settings: Settings) -> Engine:
     ) -> None:
         connection.limit_s = settings.database_statement_timeout_s + _GRACE_S
 
-    event.listen(engine, "connect", may_ping, insert=True)
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", is_connected, insert=True)
     event.listen(engine, "checkin", may_ping)
     event.listen(engine, "checkout", may_run_statements)
     event.listen(engine, "do_execute", _copy)
+    event.listen(engine, "engine_disposed", lambda _: presence.close())
     return engine
 
 
@@ -150,9 +165,12 @@ class _Connection(psycopg2.extensions.connection):
     ----------
     limit_s
         How long a call may take.
+    watching
+        Watches a call, as :meth:`CallWatch.watching` does.
     """
 
     limit_s: float = inf
+    watching: Callable[[int, float], AbstractContextManager[None]]
 
     # The overloads of its type are one function that takes them all.
     def cursor(self, name: Any = None, **options: Any) -> Any:  # type: ignore[override]
@@ -160,11 +178,11 @@ class _Connection(psycopg2.extensions.connection):
         return super().cursor(name, **options)
 
     def commit(self) -> None:
-        with _WATCH.watching(self.fileno(), self.limit_s):
+        with self.watching(self.fileno(), self.limit_s):
             super().commit()
 
     def rollback(self) -> None:
-        with _WATCH.watching(self.fileno(), self.limit_s):
+        with self.watching(self.fileno(), self.limit_s):
             super().rollback()
 
 
@@ -173,7 +191,7 @@ def _watched(call: Callable[..., Any]) -> Callable[..., Any]:
 
     def watched(self: Any, *arguments: Any, **options: Any) -> Any:
         connection = self.connection
-        with _WATCH.watching(connection.fileno(), connection.limit_s):
+        with connection.watching(connection.fileno(), connection.limit_s):
             return call(self, *arguments, **options)
 
     return watched

@@ -19,9 +19,14 @@ def test_the_socket_of_a_call_that_takes_too_long_is_shut_and_no_other_one() -> 
     watch = CallWatch()
     waiting, other_end = socket.socketpair()
     patient, its_other_end = socket.socketpair()
+    shut: list[str] = []
     with waiting, other_end, patient, its_other_end:
-        with watch.watching(patient.fileno(), 60), watch.watching(waiting.fileno(), 0.1):
+        with (
+            watch.watching(patient.fileno(), 60, lambda: shut.append("patient")),
+            watch.watching(waiting.fileno(), 0.1, lambda: shut.append("waiting")),
+        ):
             assert waiting.recv(1) == b""
+        assert shut == ["waiting"]
         its_other_end.sendall(b"x")
         assert patient.recv(1) == b"x"
         assert waiting.fileno() != -1, "whoever opened it closes it"
@@ -47,6 +52,14 @@ def test_a_socket_whose_call_is_over_is_left_alone() -> None:
             assert late.recv(1) == b""
         other_end.sendall(b"x")
         assert done.recv(1) == b"x"
+
+
+def test_all_calls_can_be_ended_at_once() -> None:
+    watch = CallWatch()
+    waiting, other_end = socket.socketpair()
+    with waiting, other_end, watch.watching(waiting.fileno(), 60):
+        watch.shut_all()
+        assert waiting.recv(1) == b""
 
 
 def test_what_may_take_for_ever_is_not_watched() -> None:
