@@ -30,7 +30,8 @@ SIGNATURE = "X-MLServe-Signature"
 """The header with ``sha256=`` and the HMAC of the body, where a secret is set."""
 
 _turn = threading.Lock()
-"""Held by the delivery that is under way: an endpoint that hangs holds up one thread, no more."""
+"""Held by the delivery that is under way, whose thread releases it: an endpoint that hangs holds up
+one thread, no more."""
 
 
 class Webhook:
@@ -65,10 +66,14 @@ class Webhook:
             Why it was not taken; None where it was.
         """
         deadline_s = time.monotonic() + self._timeout_s
+        delivery = _Delivery(urlsplit(self._url), self._headers(body), body, self._timeout_s)
         if not _turn.acquire(timeout=self._timeout_s):
             return f"another message has been under way for {self._timeout_s:g} s"
-        delivery = _Delivery(urlsplit(self._url), self._headers(body), body, self._timeout_s)
-        delivery.start()
+        try:
+            delivery.start()
+        except RuntimeError:  # the process has as many threads as it may have
+            _turn.release()
+            return "the server cannot start a thread for it"
         delivery.join(max(deadline_s - time.monotonic(), 0.0))
         if delivery.is_alive():
             delivery.give_up()

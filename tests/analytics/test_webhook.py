@@ -139,6 +139,20 @@ def test_a_message_goes_after_one_that_was_given_up() -> None:
         assert Webhook(f"http://{place}", timeout_s=WAIT_S).send(b"{}") is None
 
 
+def test_a_message_goes_after_one_for_which_no_thread_could_be_started() -> None:
+    def take(peer: socket.socket, is_over: threading.Event) -> None:
+        peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with endpoint(take) as (place, _):
+        hook = Webhook(f"http://{place}", timeout_s=WAIT_S)
+        usual = threading.stack_size(2**46)  # more than there are addresses
+        try:
+            assert hook.send(b"{}") == "the server cannot start a thread for it"
+        finally:
+            threading.stack_size(usual)
+        assert hook.send(b"{}") is None
+
+
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_tests_of_a_webhook_that_hangs_share_one_message_and_hold_up_no_thread_of_others(
