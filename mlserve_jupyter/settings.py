@@ -20,6 +20,13 @@ GIB = 2**30
 
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
+_NO_FILE_SYSTEMS = (
+    "artifacts_url is set, but the file systems that it needs are not installed: "
+    "`pip install 'mlserve_jupyter[s3]'`."
+)
+
+FOLDER_PROTOCOLS = ("file", "local")
+"""What an ``artifacts_url`` begins with that names a folder; they are the same to fsspec."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,19 +368,37 @@ def check_artifacts_url(url: str) -> None:
         Saying what would.
     """
     protocol, separator, path = url.partition("://")
-    if not separator or not path.strip("/") or (protocol == "file" and not path.startswith("/")):
+    is_folder = protocol in FOLDER_PROTOCOLS
+    if not separator or not path.strip("/") or (is_folder and not path.startswith("/")):
         raise SettingsInvalid(
             f"artifacts_url is a URL such as s3://bucket/prefix or file:///folder, not "
             f"{shown_url(url)!r}."
         )
-    if protocol == "file":
+    if is_folder:
         return
-    is_s3 = protocol in ("s3", "s3a")
-    if find_spec("fsspec") is None or (is_s3 and find_spec("s3fs") is None):
+    if protocol in ("memory", "data", "http", "https"):
         raise SettingsInvalid(
-            "artifacts_url is set, but the file systems that it needs are not installed: "
-            "`pip install 'mlserve_jupyter[s3]'`."
+            f"artifacts_url cannot be of {protocol}://, which keeps nothing: use "
+            "s3://bucket/prefix (AWS_ENDPOINT_URL names another server than Amazon's) or file:///folder."
         )
+    if find_spec("fsspec") is None:
+        raise SettingsInvalid(_NO_FILE_SYSTEMS)
+    from fsspec import get_filesystem_class
+
+    try:
+        get_filesystem_class(protocol)
+    except ValueError:
+        raise SettingsInvalid(
+            f"artifacts_url begins with {protocol}://, which fsspec does not know: is it written "
+            "correctly, and is the package installed that brings it?"
+        ) from None
+    except ImportError as error:
+        if protocol in ("s3", "s3a"):
+            raise SettingsInvalid(_NO_FILE_SYSTEMS) from None
+        raise SettingsInvalid(
+            f"artifacts_url begins with {protocol}://, and a package that this needs is not "
+            f"installed. fsspec says: {error}."
+        ) from None
 
 
 def shown_url(url: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from mlserve_jupyter.errors import ArtifactCorrupt
-from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.settings import FOLDER_PROTOCOLS, Settings
 from mlserve_jupyter.storage.folders import (
     disk_errors,
     make_parents,
@@ -30,7 +30,8 @@ from mlserve_jupyter.storage.folders import (
 
 _KEY = re.compile(r"[A-Za-z0-9_.~=-]+(?:/[A-Za-z0-9_.~=-]+)*", re.ASCII)
 _PIECE_BYTES = 2**20
-_PART = ".part"
+PART = ".part"
+"""How the names of files end that are being written."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def open_object_store(settings: Settings) -> ObjectStore:
     if not settings.artifacts_url:
         return FolderObjects(settings.data_dir)
     parts = urlsplit(settings.artifacts_url)
-    if parts.scheme == "file":
+    if parts.scheme in FOLDER_PROTOCOLS:
         return FolderObjects(Path(unquote(parts.path)))
     from mlserve_jupyter.storage.remote_objects import RemoteObjects
 
@@ -184,7 +185,7 @@ class FolderObjects:
                     self._describe(Path(folder, name))
                     for folder, _, names in os.walk(self._path(prefix))
                     for name in names
-                    if not name.endswith(_PART)
+                    if not name.endswith(PART)
                 ),
                 key=lambda stored: stored.key,
             )
@@ -256,7 +257,7 @@ def appearing(target: Path) -> Iterator[Path]:
     StorageUnavailable, StorageFull
         The disk refused; ``target`` is as it was, as it is after any error in the block.
     """
-    draft = target.with_name(f".{target.name}.{uuid4().hex}{_PART}")
+    draft = target.with_name(f".{target.name}.{uuid4().hex}{PART}")
     try:
         yield draft
         with disk_errors(target):

@@ -1,23 +1,34 @@
-"""The object store behind any fsspec URL, S3 first: every call with a time-out, tried again."""
+"""The object store behind any fsspec URL, S3 first: every call with a time-out, tried again.
+
+Where the file system has folders (SFTP, SMB, HDFS), what is put is written beside its place and
+renamed; where it has none, a file appears when all of it has come.
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
 import random
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import fsspec
 import fsspec.asyn
+from fsspec import AbstractFileSystem
 from fsspec.callbacks import Callback
+from fsspec.dircache import DirCache
 
 from mlserve_jupyter.errors import MLServeError, StorageFull, StorageUnavailable
 from mlserve_jupyter.settings import shown_url
 from mlserve_jupyter.storage.object_store import (
+    PART,
     StoredObject,
     appearing,
     check_key,
@@ -52,33 +63,24 @@ class RemoteObjects:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
+        self._url = url
         self._shown_url = shown_url(url)
         self._timeout_s = timeout_s
-        protocol = url.partition("://")[0]
-        # fsspec's own listings and instances would be shared with whatever else uses it here.
-        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        if protocol in ("s3", "s3a"):
-            options["config_kwargs"] = {
-                "connect_timeout": timeout_s,
-                "read_timeout": timeout_s,
-                # Repeated here and nowhere else: three layers would make 75 requests of one.
-                "retries": {"total_max_attempts": 1, "mode": "standard"},
-            }
-        self._fs, root = fsspec.url_to_fs(url, **options)
-        if hasattr(self._fs, "retries"):
-            self._fs.retries = 1
-        self._root = root.rstrip("/")
+        kind = fsspec.get_filesystem_class(url.partition("://")[0])
+        self._root = kind._strip_protocol(url).rstrip("/")
+        self._has_folders = not kind.async_impl and kind.mv is not AbstractFileSystem.mv
+        self._opening = Lock()
+        self._opened: Any = None  # a file system of fsspec, which has no types
 
     def put(self, key: str, source: Path) -> str:
         """Store a file, see :meth:`ObjectStore.put`."""
         sha256 = sha256_of(source)
-        size_bytes = source.stat().st_size
-        self._ask(key, lambda path: self._within(size_bytes, "put_file", str(source), path))
+        self._put(key, source.stat().st_size, lambda path: ("put_file", str(source), path))
         return sha256
 
     def put_bytes(self, key: str, content: bytes) -> None:
         """Store ``content``, see :meth:`ObjectStore.put_bytes`."""
-        self._ask(key, lambda path: self._within(len(content), "pipe_file", path, content))
+        self._put(key, len(content), lambda path: ("pipe_file", path, content))
 
     def get(self, key: str, target: Path, sha256: str) -> None:
         """Download a file, see :meth:`ObjectStore.get`."""
@@ -93,7 +95,7 @@ class RemoteObjects:
 
     def list(self, prefix: str) -> list[StoredObject]:
         """Return what lies below a folder, see :meth:`ObjectStore.list`."""
-        found = self._ask(prefix, lambda path: self._fs.find(path, detail=True))
+        found = self._ask(prefix, self._find)
         return [
             StoredObject(
                 key=path[len(self._root) + 1 :],
@@ -101,12 +103,20 @@ class RemoteObjects:
                 modified_at=_modified_at(info),
             )
             for path, info in sorted(found.items())
+            if not (self._has_folders and path.endswith(PART))
         ]
 
     def move(self, key: str, new_key: str) -> None:
-        """Copy a file within the store and delete the first, see :meth:`ObjectStore.move`."""
-        new_path = self._path(new_key)
-        self._ask(key, lambda path: self._fs.cp_file(path, new_path))
+        """Copy a file and delete the first, see :meth:`ObjectStore.move`."""
+        if self._has_folders:
+            # Few of these can copy, and a file that is renamed keeps its time of modification.
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder, "copy")
+                self._ask(key, lambda path: self._fs.get_file(path, str(copy)))
+                self.put(new_key, copy)
+        else:
+            new_path = self._path(new_key)
+            self._ask(key, lambda path: self._fs.cp_file(path, new_path))
         self.delete(key)
 
     def delete(self, key: str) -> None:
@@ -119,6 +129,53 @@ class RemoteObjects:
                 return
 
         self._ask(key, remove)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        close = getattr(self._opened, "close_session", None)
+        session = getattr(self._opened, "_s3", None)
+        if close is not None and session is not None:
+            close(self._opened.loop, session)
+
+    def _put(self, key: str, size_bytes: int, call_for: Callable[[str], tuple[Any, ...]]) -> None:
+        """Send something by a method of the file system, which is named with its arguments."""
+
+        def send(path: str) -> None:
+            try:
+                if self._has_folders:
+                    self._put_beside(path, lambda draft: self._within(size_bytes, *call_for(draft)))
+                else:
+                    self._within(size_bytes, *call_for(path))
+            except FileNotFoundError as error:
+                log.warning("%s has no place for %s: %r", self._shown_url, key, error)
+                raise StorageUnavailable(
+                    "The artifact store has no such bucket or folder: make it, or correct "
+                    "artifacts_url."
+                ) from error
+
+        self._ask(key, send)
+
+    def _put_beside(self, path: str, write: Callable[[str], None]) -> None:
+        """Have a file written under another name, and rename it once all of it is there."""
+        folder, _, name = path.rpartition("/")
+        draft = f"{folder}/.{name}.{uuid4().hex}{PART}"
+        self._fs.makedirs(folder, exist_ok=True)
+        try:
+            write(draft)
+            self._fs.mv(draft, path)
+        except Exception:
+            with suppress(Exception):  # it may not be there, and its name is no key
+                self._fs.rm_file(draft)
+            raise
+
+    def _find(self, path: str) -> dict[str, Any]:
+        if not self._has_folders:
+            return dict(self._fs.find(path, detail=True))
+        try:
+            # Else a folder that cannot be read would count as an empty one.
+            return dict(self._fs.find(path, detail=True, on_error="raise"))
+        except FileNotFoundError:
+            return {}
 
     def _within(self, size_bytes: int, method: str, *arguments: object) -> None:
         """Send something; where the network swallows it, no time-out of the client's would end it.
@@ -133,12 +190,28 @@ class RemoteObjects:
         call = getattr(self._fs, f"_{method}")
         fsspec.asyn.sync(self._fs.loop, call, *arguments, timeout=timeout_s)
 
-    def close(self) -> None:
-        """Let go of connections."""
-        close = getattr(self._fs, "close_session", None)
-        session = getattr(self._fs, "_s3", None)
-        if close is not None and session is not None:
-            close(self._fs.loop, session)
+    @property
+    def _fs(self) -> Any:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> Any:
+        # fsspec's own listings and instances would be shared with whatever else uses it here.
+        options: dict[str, Any] = {"skip_instance_cache": True}
+        if self._url.startswith(("s3://", "s3a://")):
+            options["config_kwargs"] = {
+                "connect_timeout": self._timeout_s,
+                "read_timeout": self._timeout_s,
+                # Repeated here and nowhere else: three layers would make 75 requests of one.
+                "retries": {"total_max_attempts": 1, "mode": "standard"},
+            }
+        fs, _ = fsspec.url_to_fs(self._url, **options)
+        fs.dircache = DirCache(use_listings_cache=False)
+        if hasattr(fs, "retries"):
+            fs.retries = 1
+        return fs
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
@@ -157,6 +230,8 @@ class RemoteObjects:
                 raise
             except Exception as error:
                 # File systems raise what their libraries do, which is nobody's subclass.
+                if self._has_folders:
+                    self._opened = None  # it has one connection, which may be gone
                 is_last = attempt == ATTEMPTS or time.monotonic() + pause_s > last_start_s
                 if is_last or isinstance(error, PermissionError):
                     raise self._refusal(key, error) from error

@@ -1,9 +1,13 @@
-"""Two hosts that share one PostgreSQL and one S3, also while the S3 is in trouble."""
+"""Two hosts that share one PostgreSQL and one S3, also while the S3 is in trouble.
+
+And one whose artifacts lie elsewhere than in S3.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -207,3 +211,37 @@ def test_what_is_deployed_is_pushed_to_other_hosts_where_there_is_a_redis(
             assert wait_for(lambda: predict(hosts.there, "clf").json()["version"] == 2, 5)
     finally:
         redis.kill()
+
+
+def package_with_folders(folder: Path) -> Path:
+    """Write a package that brings fsspec a file system with folders, ``folders://``."""
+    description = folder / "folders-1.0.dist-info"
+    description.mkdir(parents=True)
+    (description / "METADATA").write_text("Metadata-Version: 2.1\nName: folders\nVersion: 1.0\n")
+    (description / "entry_points.txt").write_text("[fsspec.specs]\nfolders = folders:Folders\n")
+    (folder / "folders.py").write_text(
+        "from fsspec.implementations.local import LocalFileSystem\n\n\n"
+        "class Folders(LocalFileSystem):\n    protocol = 'folders'\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("protocol", ["local", "folders"])
+def test_a_store_with_folders_that_are_not_made_yet_serves_deploys_and_a_host_without_copies(
+    tmp_path: Path, protocol: str
+) -> None:
+    paths = [str(package_with_folders(tmp_path / "package")), os.environ.get("PYTHONPATH", "")]
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    given = (f"--artifacts-url={protocol}://{tmp_path}/not/made", "--allow-pickle=True")
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    with start_standalone(tmp_path / "host", *given, env=env) as host:
+        for version in (1, 2):
+            deployed = host.deploy(artifact, "clf", sample=sample_of([[1.0]], [1.0]))
+            assert deployed.status_code == 201, deployed.text
+            assert predict(host, "clf").json()["version"] == version
+    kept = [path.name for path in (tmp_path / "not" / "made").rglob("*.*") if path.is_file()]
+    assert sorted(kept) == ["metadata.json"] * 2 + ["model.pkl"] * 2
+    shutil.rmtree(host.data_dir / "artifact-copies")
+    with start_standalone(tmp_path / "host", *given, env=env) as host:
+        assert predict(host, "clf").json()["version"] == 2
+        assert host.request("GET", "api/v1/models/clf/versions/1/artifact").status_code == 200
