@@ -18,7 +18,7 @@ from mlserve_jupyter.magics.display import (
     html_warnings,
 )
 from mlserve_jupyter.magics.keys_list import facts_of
-from mlserve_jupyter.magics.snippet import Credential, snippet_of
+from mlserve_jupyter.magics.snippet import key_credential, snippet_of
 
 USAGE = Usage(
     "keys create",
@@ -163,4 +163,4 @@ def _curl(client: Client, made: DescribeNewKey) -> str:
     )
 
 
-KEY = Credential("X-MLServe-Key", "MLSERVE_KEY", "", "MLSERVE_KEY is the key.")
+KEY = key_credential("the key")

@@ -65,6 +65,11 @@ TOKEN = Credential(
 )
 
 
+def key_credential(source: str) -> Credential:
+    """Return a key as a credential; ``source`` says where it comes from."""
+    return Credential("X-MLServe-Key", "MLSERVE_KEY", "", f"MLSERVE_KEY is {source}.")
+
+
 @dataclass(frozen=True, repr=False)
 class Snippet(Display):
     """Working code that calls an endpoint.
@@ -188,18 +193,19 @@ def snippet_of(
 
 def _credential(connection: Connection) -> Credential:
     """Choose what outside callers can send: Jupyter's token where there is one, else a key."""
-    if connection.path:
-        if connection.has_token:
-            return TOKEN
-        source = (
+    if connection.target:
+        return key_credential(
+            "a key of that server: `%mlserve keys create NAME --to "
+            f"{shlex.quote(connection.target)}` makes one"
+        )
+    if connection.path and not connection.has_token:
+        return key_credential(
             f"the field `key` of {connection.path}, and valid while this server runs: it has a "
             "password and no token"
         )
-    elif connection.key.startswith("mls_"):
-        source = "the key with which this notebook reaches the server"
-    else:
-        return TOKEN
-    return Credential("X-MLServe-Key", "MLSERVE_KEY", "", f"MLSERVE_KEY is {source}.")
+    if not connection.path and connection.key.startswith("mls_"):
+        return key_credential("the key with which this notebook reaches the server")
+    return TOKEN
 
 
 def example_body(inputs: InputSpec) -> dict[str, Any]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import getpass
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import mlserve_jupyter as mlserve
 from mlserve_jupyter.client.http import connect
@@ -19,6 +24,8 @@ from tests.accounts.signing_in import PASSWORD, Account, make_account
 from tests.live import LiveServer
 
 Type = Callable[[str], None]
+
+X = np.arange(8.0).reshape(4, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +64,24 @@ def test_a_line_signs_in_and_the_name_stands_for_the_server(
     for secret in (PASSWORD, target.access_token, target.refresh_token):
         assert not any(secret in text for text in texts)
         assert (secret in (tmp_path / FILE).read_text()) == (secret != PASSWORD)
+
+
+def test_snippets_for_a_server_that_one_signed_in_to_carry_a_key_of_it(
+    live_server: LiveServer, ann: Account, type_password: Type
+) -> None:
+    mlserve.login(live_server.url, ann.email, name="prod")
+    model = LogisticRegression().fit(X, [0, 0, 1, 1])
+    deployed = mlserve.deploy(model, "over-there", sample=X, to="prod")
+    snippet = run("snippet over-there --to prod", {})
+    assert deployed.snippet == snippet
+    assert "JUPYTER_TOKEN" not in snippet.curl + snippet.python + snippet.hint
+    assert '-H "X-MLServe-Key: $MLSERVE_KEY"' in snippet.curl
+    assert "`%mlserve keys create NAME --to prod`" in snippet.hint
+    made = run("keys create outside --to prod", {})
+    for command in (["bash", "-c", snippet.curl], [sys.executable, "-c", snippet.python]):
+        env = {**os.environ, "MLSERVE_KEY": made.key}
+        answer = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert "[0]" in answer.stdout, answer.stderr
 
 
 def test_a_token_that_ends_is_renewed_before_it_is_used(
