@@ -297,9 +297,26 @@ class WorkerOutOfMemory(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """The database or the disk does not answer."""
+    """The database or the disk does not answer.
+
+    Parameters
+    ----------
+    message
+        What happened and what to do next.
+    reason
+        Where the database is and what its driver says: part of ``str``, for logs and for who starts
+        the server, and never sent to a caller.
+    """
 
     code = "storage_unavailable"
+
+    def __init__(self, message: str, *, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Return the message and its reason."""
+        return f"{self.message} ({self.reason})" if self.reason else self.message
 
 
 class DeadlineExceeded(MLServeError):

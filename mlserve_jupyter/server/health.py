@@ -39,7 +39,7 @@ class ReadyResource(Resource):
         try:
             await self.platform.check_ready()
         except MLServeError as error:
-            log.warning("Not ready (request %s): %s", self.request_id, error.message)
+            log.warning("Not ready (request %s): %s", self.request_id, error)
             message = "This server is not ready. Its log has the reason under the request id."
             self.set_header("Retry-After", "1")
             self.answer(

@@ -144,7 +144,8 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise StorageUnavailable(
-            f"All connections to the database {shown_url(engine.url)} are in use; try again.",
+            f"{_name(engine)} has all its connections in use; try again.",
+            reason=shown_url(engine.url),
         ) from error
     except ValueError as error:  # psycopg2's, before it sends anything
         if "NUL" not in str(error):
@@ -228,7 +229,9 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _open_server(url: URL, settings: Settings) -> Engine:
-    if url.drivername not in ("postgresql", "postgresql+psycopg2"):
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg2")  # SQLAlchemy's own choice is another one
+    if url.drivername != "postgresql+psycopg2":
         raise SettingsInvalid(
             f"The database {shown_url(url)!r} is of no kind that is known here: use SQLite, or "
             "PostgreSQL as postgresql+psycopg2://user@host/name.",
@@ -245,9 +248,10 @@ def _open_server(url: URL, settings: Settings) -> Engine:
 
 def _translate(engine: Engine, error: DBAPIError) -> MLServeError | None:
     """Return this package's error for the driver's, or None where it is not one of storage."""
-    shown = shown_url(engine.url)
+    shown, said = shown_url(engine.url), " ".join(str(error.orig).split())
     unavailable = StorageUnavailable(
-        f"The database {shown} does not answer ({' '.join(str(error.orig).split())}); try again.",
+        f"{_name(engine)} does not answer; try again. This server's log says why.",
+        reason=f"{shown}: {said}",
     )
     if engine.dialect.name == "sqlite":
         text = str(error.orig).lower()
@@ -276,11 +280,14 @@ def _no_text() -> InvalidRequest:
     )
 
 
+def _name(engine: Engine) -> str:
+    """Return what callers may know of where a database is."""
+    is_file = engine.dialect.name == "sqlite" and engine.url.database
+    return f"The database {Path(str(engine.url.database)).name}" if is_file else "The database"
+
+
 def _no_space(engine: Engine) -> StorageFull:
-    return StorageFull(
-        f"No space is left for the database {shown_url(engine.url)}: free space on its disk, and "
-        "try again."
-    )
+    return StorageFull(f"{_name(engine)} has no space left: free some on its disk, and try again.")
 
 
 def _is_nearly_full(engine: Engine) -> bool:

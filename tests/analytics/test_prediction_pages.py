@@ -114,7 +114,7 @@ def test_inputs_are_searched_on_postgresql_alone(
     wanted = CallFilter(contains='{"city": "Bern"}', status="failed")
     page = log.list_predictions(served.model_id, wanted)
     assert [item.request_id for item in page.items] == ["r7", "r6", "r3", "r2"]
-    for text in ("Bern", "{", '"\\u0000"'):
+    for text in ("Bern", "{"):
         with pytest.raises(InvalidRequest):
             log.list_predictions(served.model_id, CallFilter(contains=text))
 

@@ -294,12 +294,27 @@ def test_a_server_that_refuses_connections_is_away_at_once_and_back_at_once(
     engine = open_()
     proxy.refuse()
     begun_s = time.monotonic()
-    with pytest.raises(StorageUnavailable, match="does not answer"), reading(engine):
+    with pytest.raises(StorageUnavailable) as caught, reading(engine):
         pass
     assert time.monotonic() - begun_s < 3
+    says = "The database does not answer; try again. This server's log says why."
+    assert caught.value.message == says, "callers learn no address"
+    assert f"127.0.0.1:{proxy.port}" in str(caught.value)
+    assert "refused" in str(caught.value)
     proxy.heal()
     with reading(engine) as connection:
         assert connection.scalar(ONE) == 1
+
+
+def test_a_url_without_a_driver_is_taken_as_of_the_one_that_is_installed(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql")
+    text = url.render_as_string(hide_password=False)
+    engine = open_engine(settings_in(tmp_path, database_url=text))
+    with reading(engine) as connection:
+        assert connection.scalar(ONE) == 1
+    engine.dispose()
 
 
 def test_a_slow_network_is_no_failure(open_: Callable[..., Engine], proxy: TcpProxy) -> None:
