@@ -1,4 +1,4 @@
-"""Counters of attempts for the throttles: in a Redis that servers share, else on this machine."""
+"""Counters of attempts for the throttles: on this machine, and in a Redis that servers share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class AttemptLimit:
 
 
 class AttemptCounters:
-    """Counts attempts, and falls back to this machine's counters where Redis does not answer.
+    """Counts attempts on this machine and in Redis, and goes by whichever count is higher.
+
+    So a Redis that is away, was flushed or lies lets in no more than this machine alone would.
 
     Parameters
     ----------
@@ -37,15 +39,15 @@ class AttemptCounters:
     async def is_within(self, limit: AttemptLimit, key: str, more: int) -> bool:
         """Whether the limit has room for ``more`` attempts."""
         key = f"{limit.name}:{key}"
+        own = self._own.count(key)
         if self._shared is not None and self._shared.is_open:
             with suppress(RedisAway):
-                return await self._shared.count(key) + more <= limit.amount
-        return self._own.count(key) + more <= self._own.share(key, limit.amount)
+                return max(own, await self._shared.count(key)) + more <= limit.amount
+        return own + more <= self._own.share(key, limit.amount)
 
     async def add(self, limit: AttemptLimit, key: str) -> None:
         """Count an attempt."""
         key = f"{limit.name}:{key}"
-        # Also here, so that the count does not begin anew where Redis goes away.
         self._own.add(key, int(time.time()) + limit.window_s)
         if self._shared is not None and self._shared.is_open:
             with suppress(RedisAway):
@@ -57,5 +59,5 @@ class AttemptCounters:
         ends_at_s: float = self._own.ends_at_s(key)
         if self._shared is not None and self._shared.is_open:
             with suppress(RedisAway):
-                ends_at_s = await self._shared.ends_at_s(key)
+                ends_at_s = max(ends_at_s, await self._shared.ends_at_s(key))
         return max(1, min(int(ends_at_s - time.time()) + 1, limit.window_s))

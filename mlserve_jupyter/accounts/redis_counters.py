@@ -1,4 +1,8 @@
-"""Counters in a Redis that servers share. Where it fails, it is left alone for a while."""
+"""Counters in a Redis that servers share. Where it fails, it is left alone for a while.
+
+Others may write to it, so a count that is none is a failure like any other, and what a count says
+is for the callers to hold against their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from limits.aio.storage import RedisStorage
-from limits.errors import StorageError
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -23,6 +26,12 @@ LEAVE_ALONE_S = 2.0
 """How long Redis is not asked after it has failed."""
 
 PREFIX = "mlserve:count:"
+
+_LIBRARY_PREFIX = "LIMITS:"
+"""What ``limits`` puts before each key."""
+
+MAX_DIGITS = 20
+"""Of a number of 64 bits with its sign; no more of a value is read."""
 
 T = TypeVar("T")
 
@@ -43,7 +52,7 @@ class RedisCounters:
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
-        from redis.asyncio import ConnectionPool
+        from redis.asyncio import ConnectionPool, Redis
 
         self._timeout_s = timeout_s
         self._connections: ConnectionPool = ConnectionPool.from_url(
@@ -56,6 +65,8 @@ class RedisCounters:
             # The library hands on whatever the client takes; its annotation says less.
             connection_pool=cast(str, self._connections),
         )
+        # The library reads a count whatever its size.
+        self._client: Redis = Redis(connection_pool=self._connections)
         self._ask_again_at_s = 0.0
 
     @property
@@ -69,9 +80,9 @@ class RedisCounters:
         Raises
         ------
         RedisAway
-            If Redis does not answer.
+            If Redis does not answer, or with something that is no count.
         """
-        return await self._run(self._storage.incr(PREFIX + key, window_s, amount=n))
+        return await self._run(self._add(PREFIX + key, window_s, n))
 
     async def count(self, key: str) -> int:
         """Return the count of the window that is open, or 0.
@@ -79,9 +90,9 @@ class RedisCounters:
         Raises
         ------
         RedisAway
-            If Redis does not answer.
+            If Redis does not answer, or with something that is no count.
         """
-        return await self._run(self._storage.get(PREFIX + key))
+        return await self._run(self._count(PREFIX + key))
 
     async def ends_at_s(self, key: str) -> float:
         """Return when the open window ends, in seconds since 1970.
@@ -97,10 +108,18 @@ class RedisCounters:
         """Close the connections."""
         await self._connections.disconnect()
 
+    async def _add(self, key: str, window_s: int, n: int) -> int:
+        return _checked(await self._storage.incr(key, window_s, amount=n))
+
+    async def _count(self, key: str) -> int:
+        stored = await self._client.getrange(_LIBRARY_PREFIX + key, 0, MAX_DIGITS)
+        return _checked(int(stored or 0))
+
     async def _run(self, command: Awaitable[T]) -> T:
         try:
             return await asyncio.wait_for(command, self._timeout_s)
-        except (StorageError, OSError, asyncio.TimeoutError) as error:
+        except Exception as error:
+            # What Redis answers may be anything, and nobody is to fail of it.
             if self.is_open:
                 log.warning(
                     "Redis does not count (%s); this server counts for itself meanwhile.",
@@ -108,3 +127,10 @@ class RedisCounters:
                 )
             self._ask_again_at_s = time.monotonic() + LEAVE_ALONE_S
             raise RedisAway from error
+
+
+def _checked(count: object) -> int:
+    """Return a count, if it can be one: nothing here ever counts down."""
+    if not isinstance(count, int) or count < 0:
+        raise ValueError(f"{count!r:.40} is not a count")
+    return count

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from mlserve_jupyter.accounts import quotas as module
 from mlserve_jupyter.accounts.counters import OwnCounters, SharedCounters, SharedMemory
@@ -183,5 +184,25 @@ def test_row_32_a_redis_that_is_back_is_told_what_was_let_in_meanwhile(
                 admitted += n_admitted(second, ADA, 1)
                 await answered(second)
             assert 32 <= admitted <= 41
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("value", [b"abc", b"\xff", b"-100000000", b"0", None])
+def test_whatever_is_written_over_a_count_in_redis_a_server_lets_in_the_limit_at_most(
+    redis: RedisProcess, value: bytes | None
+) -> None:
+    async def check() -> None:
+        quotas = Quotas(40, OwnCounters())
+        async with on_redis(redis.url, quotas) as (counters,):
+            with Redis.from_url(redis.url) as client:
+                admitted = 0
+                for _ in range(200):
+                    admitted += n_admitted(quotas, ADA, 1)
+                    await answered(quotas)
+                    counters._ask_again_at_s = 0.0
+                    for key in client.keys("*quota:*"):
+                        client.delete(key) if value is None else client.set(key, value)
+            assert admitted == 40
 
     asyncio.run(check())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from mlserve_jupyter.accounts.attempt_counters import AttemptCounters
 from mlserve_jupyter.accounts.counters import OwnCounters
@@ -161,6 +163,61 @@ def test_row_12_without_redis_each_process_keeps_to_its_share(redis: RedisProces
         await fail(throttle, "192.0.2.1")
         redis.kill()
         for _ in range(PAIR_LIMIT.amount // 2 - 1):
+            await fail(throttle, "192.0.2.1")
+        assert await is_refused(throttle, "192.0.2.1")
+        await shared.aclose()
+
+    asyncio.run(check())
+
+
+NO_COUNTS = (b"abc", b"1e3", b"nan", b"\xff", b"-100000000", b"9" * 30, b"1" * 100_000, b"0")
+
+
+def write_over_counts(redis: RedisProcess, value: bytes) -> None:
+    with Redis.from_url(redis.url) as client:
+        for key in client.keys("*mlserve:count:*"):
+            client.set(key, value, ex=900)
+
+
+@pytest.mark.parametrize("value", NO_COUNTS, ids=lambda value: value[:10].decode("latin-1"))
+def test_whatever_is_written_over_counts_in_redis_no_more_is_let_in_and_nothing_fails(
+    redis: RedisProcess, value: bytes
+) -> None:
+    async def check() -> None:
+        shared = RedisCounters(redis.url, PATIENCE_S)
+        throttle = SignInThrottle(AttemptCounters(OwnCounters(), shared))
+        registrations = RegistrationThrottle(AttemptCounters(OwnCounters(), shared))
+        await fail(throttle, "192.0.2.1")
+        await registrations.check("192.0.2.1")
+        n_failures, n_registrations = 1, 1
+        for _ in range(2 * REGISTRATION_LIMIT.amount):
+            write_over_counts(redis, value)
+            shared._ask_again_at_s = 0.0
+            with suppress(TooManyAttempts, Unauthenticated):
+                async with throttle.attempt("192.0.2.1", ACCOUNT):
+                    n_failures += 1
+                    raise Unauthenticated("wrong")
+            shared._ask_again_at_s = 0.0
+            with suppress(TooManyAttempts):
+                await registrations.check("192.0.2.1")
+                n_registrations += 1
+        assert n_failures <= PAIR_LIMIT.amount
+        assert n_registrations <= REGISTRATION_LIMIT.amount
+        assert await is_refused(throttle, "192.0.2.1")
+        await shared.aclose()
+
+    asyncio.run(check())
+
+
+def test_a_count_that_is_none_is_one_for_which_this_machine_counts(redis: RedisProcess) -> None:
+    async def check() -> None:
+        shared = RedisCounters(redis.url, PATIENCE_S)
+        throttle = SignInThrottle(AttemptCounters(OwnCounters(), shared))
+        await fail(throttle, "192.0.2.1")
+        write_over_counts(redis, b"abc")
+        await succeed(throttle, "192.0.2.1")
+        assert not shared.is_open
+        for _ in range(PAIR_LIMIT.amount - 1):
             await fail(throttle, "192.0.2.1")
         assert await is_refused(throttle, "192.0.2.1")
         await shared.aclose()
