@@ -69,8 +69,13 @@ def list_users(
     return Page(tuple(items), next_cursor)
 
 
-def change_user(engine: Engine, user_id: str, changes: UpdateUser, origin: Origin) -> DescribeUser:
+def change_user(engine: Engine, user: str, changes: UpdateUser, origin: Origin) -> DescribeUser:
     """Change a user's role, state or limit, and end what it takes away.
+
+    Parameters
+    ----------
+    user
+        An id or a name; where it is one's id and another's name, the id counts.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def change_user(engine: Engine, user_id: str, changes: UpdateUser, origin: Origi
         Nothing was changed.
     """
     with writing(engine) as connection:
-        before = _lock(connection, user_id)
+        before = _lock(connection, user)
         values = {
             name: value
             for name in ("role", "is_active", "rate_limit")
@@ -96,22 +101,25 @@ def change_user(engine: Engine, user_id: str, changes: UpdateUser, origin: Origi
         return _describe(row, _usage(connection, [row.id]).get(row.id, Usage()))
 
 
-def _lock(connection: Connection, user_id: str) -> Row[Any]:
+def _lock(connection: Connection, user: str) -> Row[Any]:
     """Return a user, who stays as found with all active administrators, locked in one order."""
-    no_user = NotFound(f"There is no user {user_id[:80]!r}: list the users.")
+    wanted = users.c.name == user
     try:
-        user_id = str(UUID(user_id))
+        user_id = str(UUID(user))
     except ValueError:
-        raise no_user from None
+        user_id = None
+    else:
+        wanted = sa.or_(wanted, users.c.id == user_id)
     locked = connection.execute(
         sa.select(users)
-        .where(sa.or_(users.c.id == user_id, _is_active_admin()))
+        .where(sa.or_(wanted, _is_active_admin()))
         .order_by(users.c.id)
         .with_for_update()
     ).all()
-    found = next((row for row in locked if row.id == user_id), None)
+    by_id, by_name = {row.id: row for row in locked}, {row.name: row for row in locked}
+    found = by_id.get(user_id) or by_name.get(user)
     if found is None:
-        raise no_user
+        raise NotFound(f"There is no user {user[:80]!r}, by id or by name: list the users.")
     return found
 
 

@@ -127,6 +127,15 @@ def test_a_user_who_is_not_there_is_404(platform: RunningPlatform, user: str) ->
     assert root.request("PATCH", f"api/v1/users/{user}", json={}).status_code == 404
 
 
+def test_a_user_is_changed_by_name_and_an_id_goes_before_a_name(engine: Engine) -> None:
+    add_person(engine, "", "root", "admin")
+    ann = add_person(engine, "", "ann")
+    double = add_person(engine, "", ann.id)
+    assert change_user(engine, "ann", UpdateUser(rate_limit=5), ORIGIN).id == ann.id
+    assert change_user(engine, ann.id, UpdateUser(rate_limit=6), ORIGIN).id == ann.id
+    assert change_user(engine, double.id, UpdateUser(rate_limit=7), ORIGIN).id == double.id
+
+
 @pytest.mark.parametrize("changes", [UpdateUser(role="user"), UpdateUser(is_active=False)])
 def test_the_last_active_administrator_stays_one(engine: Engine, changes: UpdateUser) -> None:
     root = add_person(engine, "", "root", "admin")
