@@ -41,6 +41,20 @@ class SleepModel:
         return X[:, 0]
 
 
+class GateModel:
+    """Makes a file when the first feature is positive, and answers once that is gone."""
+
+    def __init__(self, gate: Path) -> None:
+        self.gate = str(gate)
+
+    def predict(self, X: Any) -> Any:
+        if X[0][0] > 0:
+            open(self.gate, "w").close()
+            while os.path.exists(self.gate):
+                time.sleep(0.01)
+        return X[:, 0]
+
+
 class KillModel:
     """Kills its own process when the first feature is 13."""
 
@@ -118,6 +132,30 @@ class ErrorModel:
 
     def predict(self, X: Any) -> Any:
         raise [ValueError, ZeroDivisionError, SystemExit][int(X[0][0])]("what it said")
+
+
+class UnshowableModel:
+    """Raises what is hard to put into words: which, says the first feature."""
+
+    def predict(self, X: Any) -> Any:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no words")
+
+        class Last(Exception):
+            def __str__(self) -> str:
+                raise SystemExit(1)
+
+        raise [ValueError("unknown kind \ud800"), Mute(), Last()][int(X[0][0])]
+
+
+class HalfNamedModel:
+    """Answers with columns of which one's name is half a surrogate pair."""
+
+    def predict(self, X: Any) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame(X[:, [0, 0]], columns=pd.Index(["a\ud800", "“b” 😀"], dtype=object))
 
 
 class ForkModel:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Batch = InputBatch | SealedBatch
 
 PREFIX = struct.Struct(">IQ")
 """Lengths of a frame's header and body."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,21 @@ def receive_message(sock: socket.socket) -> tuple[int, Message] | None:
 
 
 def send_reply(sock: socket.socket, header: dict[str, Any], body: bytes = b"") -> None:
-    """Send a worker's or a supervisor's answer; the header's shape is the receiver's to check."""
-    sock.sendall(frame(json.dumps(header, allow_nan=False).encode(), body))
+    r"""Send a worker's or a supervisor's answer; the header's shape is the receiver's to check.
+
+    Half a surrogate pair, which a model may have from its caller and which no receiver takes for
+    text, goes as its escape in Python: ``\ud800``, six characters.
+    """
+    text = json.dumps(header, allow_nan=False, ensure_ascii=False)
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        encoded = _LONE_SURROGATE.sub(_escaped_twice, text).encode()
+    sock.sendall(frame(encoded, body))
+
+
+def _escaped_twice(half: re.Match[str]) -> str:
+    return rf"\\u{ord(half[0]):04x}"  # one backslash in JSON is two
 
 
 def receive_frame(sock: socket.socket) -> tuple[bytearray, bytearray] | None:

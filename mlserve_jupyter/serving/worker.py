@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,7 +249,19 @@ def _describe_error(step: str, error: BaseException) -> dict[str, Any]:
     return {
         "kind": kind,
         "type": type(error).__name__,
-        "message": str(error)[:MAX_TRACEBACK_CHARS],
-        "traceback": "".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:],
+        "message": _shown(str, error)[:MAX_TRACEBACK_CHARS],
+        "traceback": _shown(_traceback, error)[-MAX_TRACEBACK_CHARS:],
         **details,
     }
+
+
+def _shown(show: Callable[[BaseException], str], error: BaseException) -> str:
+    try:
+        return show(error)
+    except BaseException as reason:
+        # What a model raises has methods of its own, which may raise anything in their turn.
+        return f"(it cannot be shown: {type(reason).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

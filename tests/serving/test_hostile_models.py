@@ -65,6 +65,32 @@ async def test_a_model_that_forks_answers_once_and_others_keep_their_answers(
         assert json.loads((await call(environment, victim, value)).body) == [value]
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "name", "message"),
+    [
+        (0.0, "rejected", "ValueError", r"unknown kind \ud800"),
+        (1.0, "predict", "Mute", "(it cannot be shown: RuntimeError)"),
+        (2.0, "predict", "Last", "(it cannot be shown: SystemExit)"),
+    ],
+)
+async def test_an_error_that_has_no_words_is_told_by_the_worker_that_goes_on(
+    environment: Environment, tmp_path: Path, value: float, kind: str, name: str, message: str
+) -> None:
+    model = toys.write_model(toys.UnshowableModel(), tmp_path)
+    answer = await call(environment, model, value)
+    assert answer.error is not None
+    assert (answer.error.kind, answer.error.type, answer.error.message) == (kind, name, message)
+    assert environment.slots[0].n_replaced == 0
+
+
+async def test_names_of_columns_that_are_no_text_leave_the_worker_alive(
+    environment: Environment, tmp_path: Path
+) -> None:
+    model = toys.write_model(toys.HalfNamedModel(), tmp_path)
+    assert (await call(environment, model, 1.0)).columns == [r"a\ud800", "“b” 😀"]
+    assert environment.slots[0].n_replaced == 0
+
+
 async def test_what_hides_in_a_session_of_its_own_dies_with_its_worker(
     environment: Environment, tmp_path: Path
 ) -> None:
