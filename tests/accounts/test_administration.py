@@ -116,14 +116,14 @@ def test_a_role_is_given_and_taken(platform: RunningPlatform) -> None:
     "body", [{"role": "root"}, {"rate_limit": -1}, {"name": "x"}, {"is_active": 1}, [], "x"]
 )
 def test_changes_that_cannot_be_are_refused(platform: RunningPlatform, body: Any) -> None:
-    root = platform.person("nobody", "admin")
+    root = platform.person("root", "admin")
     refused = root.request("PATCH", f"api/v1/users/{root.id}", json=body)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_body")
 
 
 @pytest.mark.parametrize("user", ["nobody", "0", "00000000-0000-7000-8000-000000000000"])
 def test_a_user_who_is_not_there_is_404(platform: RunningPlatform, user: str) -> None:
-    root = platform.person("nobody", "admin")
+    root = platform.person("root", "admin")
     assert root.request("PATCH", f"api/v1/users/{user}", json={}).status_code == 404
 
 
