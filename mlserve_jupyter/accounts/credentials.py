@@ -283,8 +283,8 @@ class Credentials:
 def invalid_credential() -> Unauthenticated:
     """Return the one answer to all credentials that prove nothing."""
     return Unauthenticated(
-        "The key or token is not valid here: it is mistyped, revoked, expired, or belongs "
-        "to another server. Send exactly one."
+        "The key or token is not valid here: it is mistyped, expired, revoked, of a disabled "
+        "account, or of another server."
     )
 
 

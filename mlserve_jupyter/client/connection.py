@@ -45,6 +45,8 @@ class Connection:
         The file in which the server left all this; empty where it was named.
     target
         Name of the server among those that the user has signed in to; empty where it is none.
+    key_source
+        Where the key was found, in words; empty where that needs none.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Connection:
     has_token: bool = True
     path: str = field(default="", compare=False)
     target: str = ""
+    key_source: str = field(default="", compare=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -86,7 +89,7 @@ def find_connection(
     Raises
     ------
     ServerNotFound
-        None is running, or ``target`` is not a URL.
+        None is running, or ``target`` is neither a URL nor a name of one.
     """
     target = target or environ.get("MLSERVE_URL") or None
     if target is not None:
@@ -138,19 +141,21 @@ def url_of(target: str) -> str:
 def _named(target: str, environ: Mapping[str, str]) -> Connection:
     if "://" not in target:
         signed_in = Targets().find(target)
-        if signed_in is not None:
-            return Connection(signed_in.url, "", target=signed_in.name)
+        if signed_in is None:
+            raise Targets().unknown(target)
+        return Connection(signed_in.url, "", target=signed_in.name)
     url = url_of(target)
     tokens = parse_qs(urlsplit(target).query).get("token", [""])
     if tokens[0]:
-        return Connection(url, tokens[0])
+        return Connection(url, tokens[0], key_source="the URL, behind `token=`")
     for _, _, connection in _running(_runtime_dir(environ)):
         if connection.url == url:
             return connection
+    if "MLSERVE_KEY" in environ:
+        source = "the environment variable MLSERVE_KEY"
+        return Connection(url, environ["MLSERVE_KEY"], key_source=source)
     signed_in = Targets().find(url)
-    if signed_in is not None and "MLSERVE_KEY" not in environ:
-        return Connection(url, "", target=signed_in.name)
-    return Connection(url, environ.get("MLSERVE_KEY", ""))
+    return Connection(url, "", target="" if signed_in is None else signed_in.name)
 
 
 def _running(runtime_dir: Path) -> Iterator[tuple[int, float, Connection]]:

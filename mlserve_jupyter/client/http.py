@@ -19,7 +19,6 @@ from mlserve_jupyter.api.resources import (
     DescribeDeploy,
     DescribeModel,
     DescribeVersion,
-    ErrorBody,
     ListModels,
     ListScope,
     ListVersions,
@@ -33,6 +32,7 @@ from mlserve_jupyter.client.analytics import AnalyticsCalls
 from mlserve_jupyter.client.connection import DOWN_HINT, Connection, find_connection
 from mlserve_jupyter.client.log import LogCalls
 from mlserve_jupyter.client.quality import QualityCalls
+from mlserve_jupyter.client.refusals import refusal
 from mlserve_jupyter.errors import DeadlineExceeded, RequestFailed, ServerNotFound
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ class Client(AlertCalls, AnalyticsCalls, LogCalls, QualityCalls):
         with _named_errors(url, timeout_s):
             response = self._http.request(verb, path, timeout=_timeout(timeout_s), **options)
         if not response.is_success:
-            raise _refused(response, url)
+            raise refusal(response, self.connection)
         return response
 
     def _download(self, path: str, target: Path, params: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ class Client(AlertCalls, AnalyticsCalls, LogCalls, QualityCalls):
             ):
                 if not response.is_success:
                     response.read()
-                    raise _refused(response, url)
+                    raise refusal(response, self.connection)
                 with partial.open("wb") as file:
                     for piece in response.iter_bytes():
                         file.write(piece)
@@ -455,49 +455,6 @@ def _open(connection: Connection) -> httpx.Client:
         # Certificates take a while to read, and plain HTTP has none to check.
         verify=parts.scheme == "https",
     )
-
-
-def _refused(response: httpx.Response, url: str) -> RequestFailed:
-    """Turn an answer that is not a success into an error."""
-    status = response.status_code
-    try:
-        body = msgspec.json.decode(response.content, type=ErrorBody)
-    except msgspec.MsgspecError:
-        return RequestFailed(_explain(status, url), status=status, server_code="unknown")
-    return RequestFailed(
-        body.message + _undo(body),
-        status=status,
-        server_code=body.code,
-        request_id=body.request_id,
-        **{name: value for name, value in body.details.items() if name not in _TAKEN},
-    )
-
-
-def _undo(body: ErrorBody) -> str:
-    """Name the way back for a version that is archived."""
-    model, version = body.details.get("model"), body.details.get("version")
-    if body.code != "version_not_found" or "archived" not in body.message or not model:
-        return ""
-    only = "" if version is None else f" --version {version}"
-    return f" In a notebook, `%mlserve archive {model}{only} --undo` makes it active again."
-
-
-_TAKEN = frozenset({"self", "message", "status", "server_code", "request_id"})
-
-
-def _explain(status: int, url: str) -> str:
-    """Say what an answer means that did not come from the platform itself."""
-    if status == 404:
-        return (
-            f"The server at {url} does not have mlserve_jupyter: install it in the server's "
-            "environment and restart the server."
-        )
-    if status in (302, 401, 403):
-        return (
-            f"The server at {url} did not accept the credential: set MLSERVE_KEY to an API key or "
-            "to the token of the Jupyter server."
-        )
-    return f"The server at {url} answered with the status {status}, and no word on why."
 
 
 def _model_path(name: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Generator
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -13,7 +13,7 @@ from mlserve_jupyter.api.accounts import DescribeTokens
 from mlserve_jupyter.client.connection import Connection, url_of
 from mlserve_jupyter.client.http import Client
 from mlserve_jupyter.client.targets import Target, Targets
-from mlserve_jupyter.errors import RequestFailed, ServerNotFound
+from mlserve_jupyter.errors import RequestFailed
 
 
 def sign_in(url: str, email: str, password: str, name: str | None = None) -> Target:
@@ -24,7 +24,8 @@ def sign_in(url: str, email: str, password: str, name: str | None = None) -> Tar
     url
         Of an MLServe or a Jupyter server.
     name
-        By which the server is called; None for its host's name.
+        By which the server is called; None for its host's name, or one like it where another server
+        or account has that.
 
     Raises
     ------
@@ -39,9 +40,10 @@ def sign_in(url: str, email: str, password: str, name: str | None = None) -> Tar
         tokens = client.login(email, password)
     finally:
         client.close()
-    name = name or urlsplit(connection.url).hostname or connection.url
+    targets = Targets()
+    name = name or targets.free_name(connection.url, email)
     target = _with_tokens(name, connection.url, email, tokens)
-    Targets().keep(target)
+    targets.keep(target)
     return target
 
 
@@ -56,7 +58,7 @@ def sign_out(name: str) -> None:
     targets = Targets()
     found = targets.find(name)
     if found is None:
-        raise ServerNotFound(f"You are not signed in to {name!r}: `%mlserve targets` lists where.")
+        raise targets.unknown(name)
     client = Client(Connection(found.url, "", target=found.name))
     try:
         with contextlib.suppress(RequestFailed):  # they had ended before
@@ -94,8 +96,8 @@ def _exchange(target: Target) -> Target:
         tokens = client.refresh(target.refresh_token)
     except RequestFailed as error:
         raise RequestFailed(
-            f"Your session at {target.url} has ended: sign in again with `%mlserve login "
-            f"{target.url}`.",
+            f"Your session of the server {target.name!r} has ended: sign in again with `%mlserve "
+            f"login {target.url} --name {shlex.quote(target.name)}`.",
             status=error.status,
             server_code=error.server_code,
             request_id=error.request_id,

@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import chain, count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -73,11 +77,44 @@ class Targets:
             return []
 
     def find(self, reference: str) -> Target | None:
-        """Return the one of this name or URL."""
-        return next((each for each in self.all() if reference in (each.name, each.url)), None)
+        """Return the one of this name, or the only one of this URL.
+
+        Raises
+        ------
+        ServerNotFound
+            There are several of this URL, with an account each.
+        """
+        known = self.all()
+        found = [each for each in known if each.name == reference]
+        found = found or [each for each in known if each.url == reference]
+        if len(found) > 1:
+            accounts = " and ".join(f"{each.name} ({each.email})" for each in found)
+            raise ServerNotFound(
+                f"You are signed in to {reference} as {accounts}: name one of them, as in `--to "
+                f"{shlex.quote(found[0].name)}`."
+            )
+        return found[0] if found else None
+
+    def free_name(self, url: str, email: str) -> str:
+        """Return a name for a server that none of another URL or account has: its host's name."""
+        host = urlsplit(url).hostname or url
+        taken = {each.name for each in self.all() if (each.url, each.email) != (url, email)}
+        names = chain([host], (f"{host}-{number}" for number in count(2)))
+        return next(name for name in names if name not in taken)
+
+    def unknown(self, name: str) -> ServerNotFound:
+        """Return the error of a name that no server has."""
+        known = self.all()
+        near = get_close_matches(name, [each.name for each in known], n=1, cutoff=0.5)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        return ServerNotFound(
+            f"You are signed in to no server of the name {name!r}.{meant} `%mlserve targets` lists "
+            f"where you are, `%mlserve login URL --name {shlex.quote(name)}` signs in to another; "
+            "or give the URL of a server, such as http://127.0.0.1:8888/mlserve/."
+        )
 
     def keep(self, target: Target) -> None:
-        """Add a server, in place of one of the same name or URL."""
+        """Add a server, in place of one of the same name."""
         with self._locked():
             self._replace(target.name, target)
 
@@ -113,16 +150,12 @@ class Targets:
     def _named(self, name: str) -> Target:
         found = self.find(name)
         if found is None:
-            raise ServerNotFound(
-                f"You are not signed in to {name!r}: use `%mlserve login URL`, and `%mlserve "
-                "targets` to see where you are."
-            )
+            raise self.unknown(name)
         return found
 
     def _replace(self, name: str, target: Target | None) -> None:
         """Write the file anew, in one step; the caller holds the lock."""
-        url = "" if target is None else target.url
-        kept = [each for each in self.all() if each.name != name and each.url != url]
+        kept = [each for each in self.all() if each.name != name]
         if target is not None:
             kept.append(target)
         kept.sort(key=lambda each: each.name)

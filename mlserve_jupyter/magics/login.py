@@ -48,7 +48,8 @@ def login(url: str, email: str | None = None, *, name: str | None = None) -> Sig
     email
         None asks for it.
     name
-        By which ``to=`` names the server; None for its host's name.
+        By which ``to=`` names the server; None for its host's name, or one like it where another
+        server or account has that.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from mlserve_jupyter.accounts.keys import KEY_PREFIX
 from mlserve_jupyter.accounts.tokens import ACCESS_TYPE, REFRESH_TYPE
+from mlserve_jupyter.errors import Unauthenticated
 
 KEY_HEADER = "X-MLServe-Key"
 
@@ -60,6 +61,39 @@ def sole_secret(headers: HTTPHeaders) -> str | None:
         return None
     value = value[len("Bearer ") :]
     return value if _is_ours(value) else None
+
+
+def unusable_credential(secret: str | None) -> Unauthenticated:
+    """Return the error of a credential of ours that cannot be one: several, or an empty one."""
+    if secret is None:
+        return Unauthenticated("More than one key or token came: send exactly one.")
+    return Unauthenticated(
+        f"The header {KEY_HEADER} came without a value: is the variable set that should hold it?"
+    )
+
+
+def unknown_caller(request: HTTPServerRequest, advice: str) -> Unauthenticated:
+    """Return the error of a request that has no credential of ours, nor one that the host knows.
+
+    It goes by the form of the request alone, so that it tells nobody anything.
+
+    Parameters
+    ----------
+    advice
+        What to send.
+    """
+    values = [value.strip() for value in request.headers.get_list("Authorization")]
+    if not values and "token" not in request.query_arguments:
+        return Unauthenticated(advice)
+    if values and all(value.lower() in ("", "token", "bearer") for value in values):
+        return Unauthenticated(
+            "The header Authorization came without a token: is the variable set that should hold "
+            f"it? {advice}"
+        )
+    return Unauthenticated(
+        "The token that came is not valid here: it is mistyped, has ended, or belongs to another "
+        f"server. {advice}"
+    )
 
 
 def _is_ours(secret: str) -> bool:

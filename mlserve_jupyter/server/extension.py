@@ -15,9 +15,10 @@ from traitlets import Bool, default
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.token_secret import given_token_secret
-from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid, Unauthenticated
+from mlserve_jupyter.errors import PermissionDenied, SettingsInvalid
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.connection_file import ConnectionFile
+from mlserve_jupyter.server.credentials import unknown_caller
 from mlserve_jupyter.server.documentation import SecurityScheme, SecuritySchemes
 from mlserve_jupyter.server.exposition import MeasurementCollector
 from mlserve_jupyter.server.fast_predict import FastPredict
@@ -75,9 +76,10 @@ class MLServeHandler(APIHandler):
         """
         user = self.current_user
         if user is None:
-            raise Unauthenticated(
+            raise unknown_caller(
+                self.request,
                 "Send Jupyter's token ('Authorization: token …'), or a key in the header "
-                "X-MLServe-Key."
+                "X-MLServe-Key.",
             )
         allowed = await ensure_async(
             self.authorizer.is_authorized(self, user, policy.action, policy.resource)

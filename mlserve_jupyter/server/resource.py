@@ -21,7 +21,6 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from mlserve_jupyter.accounts.audit import AuditEvent, Facts, Origin
-from mlserve_jupyter.accounts.credentials import invalid_credential
 from mlserve_jupyter.accounts.keys import key_id
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import UNLIMITED, Quota
@@ -38,7 +37,11 @@ from mlserve_jupyter.errors import (
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.client_address import client_address
 from mlserve_jupyter.server.cors import allowed_origin, answer_preflight, set_cors_headers
-from mlserve_jupyter.server.credentials import Credential, take_credential
+from mlserve_jupyter.server.credentials import (
+    Credential,
+    take_credential,
+    unusable_credential,
+)
 from mlserve_jupyter.server.documentation import SecuritySchemes, documented
 from mlserve_jupyter.server.errors import error_body, http_error_body, status_of
 from mlserve_jupyter.server.misfits import misfit
@@ -249,8 +252,8 @@ class Resource(QueryArguments, _Host):
         if self._credential is None:
             return await self.host_principal(policy)
         secret = self._credential.secret
-        if secret is None:
-            raise invalid_credential()
+        if not secret:
+            raise unusable_credential(secret)
         # Predictions alone go on for a while where the database is away.
         known = self.platform.known(secret) if policy.scope == "predict" else None
         return known or await self.platform.authenticate(secret)

@@ -148,7 +148,12 @@ def test_the_address_of_a_server_of_ones_own_needs_no_key(tmp_path: Path) -> Non
     assert find_connection(url.removesuffix("mlserve/"), environ=environ).key == "mls_2"
 
 
-@pytest.mark.parametrize("target", ["production", "ftp://x/", "http://"])
+def test_a_name_that_is_no_server_s_is_refused_with_the_next_step() -> None:
+    with pytest.raises(ServerNotFound, match=r"'production'.*%mlserve targets.*%mlserve login"):
+        find_connection("production", environ={})
+
+
+@pytest.mark.parametrize("target", ["ftp://x/", "http://"])
 def test_what_is_not_an_address_is_refused(target: str) -> None:
     with pytest.raises(ServerNotFound, match="not the URL of a server"):
         find_connection(target, environ={})

@@ -17,7 +17,7 @@ import mlserve_jupyter as mlserve
 from mlserve_jupyter.api.manifest import Environment, Manifest, Provenance
 from mlserve_jupyter.api.signature import InputSpec, Signature
 from mlserve_jupyter.artifacts.loading import sha256_of
-from mlserve_jupyter.client.connection import Connection
+from mlserve_jupyter.client.connection import Connection, find_connection
 from mlserve_jupyter.client.http import Client, connect
 from mlserve_jupyter.errors import RequestFailed, ServerNotFound
 from tests.live import LiveServer
@@ -66,6 +66,27 @@ def test_a_bad_credential_is_refused_in_words(live_server: LiveServer, key: str)
     assert caught.value.status in (401, 403)
     assert len(caught.value.message) > 20
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "said"),
+    [
+        ("", "mls_bad", "the API key of the environment variable MLSERVE_KEY: set MLSERVE_KEY to"),
+        ("", "wrong", "the token of the environment variable MLSERVE_KEY"),
+        ("?token=wrong", "mls_x", "the token of the URL, behind `token=`"),
+        ("", "", "sent nothing: sign in with `%mlserve login http"),
+    ],
+)
+def test_a_refusal_says_which_credential_was_sent(
+    live_server: LiveServer, tmp_path: Path, query: str, key: str, said: str
+) -> None:
+    environ = {"MLSERVE_KEY": key, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    client = Client(find_connection(live_server.url + query, environ=environ))
+    with pytest.raises(RequestFailed) as caught:
+        client.me()
+    assert said in caught.value.message
+    assert "exactly one" not in caught.value.message
+    client.close()
 
 
 def test_a_model_that_is_not_there_has_the_servers_code(client: Client) -> None:

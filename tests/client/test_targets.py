@@ -49,10 +49,38 @@ def test_a_server_is_found_by_its_name_and_its_url(targets: Targets) -> None:
     assert targets.all() == []
     targets.keep(TARGET)
     assert targets.find("models") == targets.find(TARGET.url) == TARGET
-    targets.keep(msgspec.structs.replace(TARGET, name="others", email="bob@example.org"))
-    assert [each.email for each in targets.all()] == ["bob@example.org"]
-    targets.forget("others")
+    targets.forget("models")
     assert targets.all() == []
+
+
+def test_several_accounts_on_one_server_keep_a_name_each(targets: Targets) -> None:
+    bob = msgspec.structs.replace(TARGET, name="others", email="bob@example.org")
+    targets.keep(TARGET)
+    targets.keep(bob)
+    assert targets.all() == [TARGET, bob]
+    assert (targets.find("models"), targets.find("others")) == (TARGET, bob)
+    with pytest.raises(ServerNotFound, match=r"ann@example.org.* and .*bob@.*--to models"):
+        targets.find(TARGET.url)
+    targets.forget("models")
+    assert targets.find(TARGET.url) == bob
+
+
+def test_a_name_that_nobody_gave_is_not_taken_from_another_account(targets: Targets) -> None:
+    name = targets.free_name(TARGET.url, TARGET.email)
+    assert name == "models.example.org"
+    targets.keep(msgspec.structs.replace(TARGET, name=name))
+    assert targets.free_name(TARGET.url, TARGET.email) == name
+    assert targets.free_name(TARGET.url, "bob@example.org") == f"{name}-2"
+    assert targets.free_name("https://models.example.org:99/mlserve/", TARGET.email) == f"{name}-2"
+
+
+def test_a_name_that_is_mistyped_is_said_with_the_nearest(targets: Targets) -> None:
+    targets.keep(msgspec.structs.replace(TARGET, name="prod"))
+    said = targets.unknown("prd").message
+    assert "'prd'" in said
+    assert "Did you mean 'prod'?" in said
+    assert "`%mlserve targets`" in said
+    assert "`%mlserve login URL --name prd`" in said
 
 
 def test_its_file_is_for_its_owner_alone_and_nothing_shows_the_tokens(

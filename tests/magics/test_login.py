@@ -127,5 +127,18 @@ def test_a_session_that_was_ended_elsewhere_says_how_to_sign_in_again(
     targets = Targets()
     [target] = targets.all()
     targets.keep(msgspec.structs.replace(target, refresh_token="gone", expires_at_s=0.0))
-    with pytest.raises(RequestFailed, match=f"%mlserve login {live_server.url}"):
+    with pytest.raises(RequestFailed, match=f"%mlserve login {live_server.url} --name ended`"):
         connect("ended").me()
+
+
+def test_a_token_that_was_ended_elsewhere_says_which_and_how_to_sign_in_again(
+    live_server: LiveServer, ann: Account, type_password: Type
+) -> None:
+    mlserve.login(live_server.url, ann.email, name="revoked")
+    [target] = mlserve.targets()
+    headers = {"X-MLServe-Key": target.access_token}
+    assert live_server.request("POST", "api/v1/auth/logout", headers=headers).status_code == 204
+    with pytest.raises(RequestFailed) as caught:
+        connect("revoked").me()
+    assert "your session of the server 'revoked'" in caught.value.message
+    assert f"`%mlserve login {live_server.url} --name revoked`" in caught.value.message

@@ -101,6 +101,26 @@ def test_row_02_row_04_a_bad_credential_is_401_and_never_falls_back_to_the_cooki
     assert error_of(response).code == "unauthenticated"
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([], "^Send Jupyter's token"),
+        ([("Authorization", "token wrong")], "^The token that came is not valid here.* Send Jup"),
+        ([("Authorization", "Bearer wrong")], "^The token that came is not valid here"),
+        ([("Authorization", "token")], "^The header Authorization came without a token"),
+        ([("X-MLServe-Key", "")], "^The header X-MLServe-Key came without a value"),
+        ([("X-MLServe-Key", "wrong")], "not valid here: it is mistyped, expired, .* server.$"),
+        ([("X-MLServe-Key", "a"), ("X-MLServe-Key", "b")], "More than one .* send exactly one"),
+    ],
+)
+def test_a_refused_credential_is_described_by_the_form_in_which_it_came(
+    live_server: LiveServer, headers: list[tuple[str, str]], said: str
+) -> None:
+    response = httpx.get(live_server.url + "api/v1/models", headers=headers)
+    assert response.status_code == 401
+    assert re.search(said, error_of(response).message)
+
+
 def test_row_03_a_key_beside_jupyters_token_is_judged_alone_and_sets_no_cookie(
     live_server: LiveServer,
 ) -> None:

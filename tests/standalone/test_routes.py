@@ -90,6 +90,17 @@ def test_row_04_only_the_key_in_its_header_lets_in(
     assert "Set-Cookie" not in response.headers
 
 
+def test_the_token_of_a_jupyter_server_is_said_to_be_none_here(
+    standalone: StandaloneServer,
+) -> None:
+    headers = {"Authorization": "token wrong"}
+    response = httpx.get(standalone.url + "api/v1/models", headers=headers)
+    assert response.status_code == 401
+    said = response.json()["message"]
+    assert said.startswith("The token that came is not valid here")
+    assert "X-MLServe-Key" in said
+
+
 def test_the_key_is_kept_for_its_owner_and_printed_on_request_alone(
     standalone: StandaloneServer,
 ) -> None:

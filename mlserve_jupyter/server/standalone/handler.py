@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from tornado.web import Application, RequestHandler
 
 from mlserve_jupyter.accounts.principal import Principal
-from mlserve_jupyter.errors import PermissionDenied, Unauthenticated
+from mlserve_jupyter.errors import PermissionDenied
 from mlserve_jupyter.platform import Platform
+from mlserve_jupyter.server.credentials import unknown_caller
 from mlserve_jupyter.server.documentation import SecuritySchemes
 from mlserve_jupyter.server.fast_predict import FastPredict
 from mlserve_jupyter.server.policy import Policy
@@ -54,9 +55,10 @@ class StandaloneHandler(RequestHandler):
         Unauthenticated
             Saying how to send one.
         """
-        raise Unauthenticated(
+        raise unknown_caller(
+            self.request,
             "Send a key in the header X-MLServe-Key, or as 'Authorization: Bearer …'. "
-            "`jupyter mlserve key` prints the server's own."
+            "`jupyter mlserve key` prints the server's own.",
         )
 
     def write(self, chunk: str | bytes | dict[str, Any]) -> None:
