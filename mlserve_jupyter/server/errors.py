@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from http.client import responses
+from typing import Any
+
+import msgspec
 
 from mlserve_jupyter import errors
 from mlserve_jupyter.api.manifest import encode_json
@@ -58,15 +61,32 @@ def status_of_class(kind: type[errors.MLServeError]) -> int:
 
 
 def error_body(error: errors.MLServeError, request_id: str) -> bytes:
-    """Return the JSON error body of an error."""
-    return encode_json(
-        ErrorBody(
-            code=error.code,
-            message=error.message,
-            details=dict(error.details),
-            request_id=request_id,
-        )
+    """Return the JSON error body of an error.
+
+    It may quote the caller, who may have sent half a surrogate pair, which JSON can spell and which
+    is no text: that stands as its escape in Python.
+    """
+    body = ErrorBody(
+        code=error.code,
+        message=error.message,
+        details=dict(error.details),
+        request_id=request_id,
     )
+    try:
+        return encode_json(body)
+    except UnicodeEncodeError:
+        return encode_json(_as_text(msgspec.to_builtins(body)))
+
+
+def _as_text(value: Any) -> Any:
+    """Return a JSON value (of any shape, hence ``Any``) of which all strings are text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    return value
 
 
 def http_error_body(status: int, request_id: str) -> bytes:

@@ -73,6 +73,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, str], bytes]] = {
     "not UTF-8": ("POST", "iris", JSON, b'{"instances": [["\xff"]]}'),
     "a wrong value": ("POST", "iris", JSON, b'{"instances": [[5.1, 3.5, "x", 0.2]]}'),
     "a key twice": ("POST", "iris", JSON, b'{"instances": [[1,2,3,4]], "instances": [[1,2,3,4]]}'),
+    "half a surrogate pair": ("POST", "iris", JSON, rb'{"instances": [{"\ud800": 1}]}'),
     "no rows": ("POST", "iris", JSON, b'{"instances": []}'),
     "another media type": ("POST", "iris", {"Content-Type": "text/html"}, ROW),
     "an empty body": ("POST", "iris", JSON, b""),

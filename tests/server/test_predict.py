@@ -143,6 +143,24 @@ def test_row_23_input_that_does_not_fit_names_the_row_the_column_and_what_was_ex
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        rb'{"instances": [{"\ud800": 1}]}',
+        rb'{"inputs": {"\ud800": [1]}}',
+        rb'{"dataframe_records": [{"\ud800": 1}]}',
+        rb'{"dataframe_split": {"columns": ["\ud800"], "data": [[1]]}}',
+    ],
+    ids=["instances", "inputs", "records", "split"],
+)
+def test_a_column_whose_name_is_no_text_is_refused_by_an_error_that_is(
+    live_server: LiveServer, echo: str, content: bytes
+) -> None:
+    response = live_server.request("POST", echo, content=content)
+    assert (response.status_code, response.json()["code"]) == (422, "signature_mismatch")
+    assert r"\ud800" in response.json()["message"] + str(response.json()["details"])
+
+
+@pytest.mark.parametrize(
     ("content", "status", "code"),
     [
         (b"", 400, "invalid_body"),
