@@ -78,7 +78,7 @@ function Alert({ alert, nowMs, trans }: IAlertProps): React.ReactElement {
           dateTime={alert.began_at}
           title={exactly(alert.began_at)}
         >
-          {ago(alert.began_at, nowMs)}
+          ({ago(alert.began_at, nowMs)})
         </time>
       </p>
     </li>
