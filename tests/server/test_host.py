@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,22 +264,33 @@ def test_a_model_that_blocks_holds_up_neither_jupyter_nor_other_models(tmp_path:
         assert again.json()["predictions"] == [0.0]
 
 
-def test_row_33_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -> None:
-    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
-    large = Path(toys.write_model(toys.BallastModel(40 * 2**20), tmp_path).path)
-    small_disk = tmp_path / "small"
-    small_disk.mkdir()
-    wrapper = tmp_path / "on_a_small_disk.sh"
+DISK_BYTES = 16 * 2**20
+
+
+@contextmanager
+def on_a_small_disk(folder: Path) -> Iterator[tuple[LiveServer, Path]]:
+    """Start a server whose data have a disk to themselves; give it and the disk, as it is seen."""
+    disk = folder / "small"
+    disk.mkdir()
+    wrapper = folder / "on_a_small_disk.sh"
     wrapper.write_text(
         "#!/bin/sh\n"
-        f"mount -t tmpfs -o size=16m,mode=0700 tmpfs {small_disk}\n"
+        f"mount -t tmpfs -o size={DISK_BYTES},mode=0700 tmpfs {disk}\n"
         f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
-    option = f"--MLServeApp.data_dir={small_disk}/mlserve"
+    option = f"--MLServeApp.data_dir={disk}/mlserve"
     with start_server(
-        tmp_path, option, interpreter="unshare", before=("-rm", str(wrapper))
+        folder, option, interpreter="unshare", before=("-rm", str(wrapper))
     ) as server:
+        # The disk is there in the namespace of the server alone.
+        yield server, Path(f"/proc/{server.process.pid}/root{disk}")
+
+
+def test_row_33_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: Path) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    large = Path(toys.write_model(toys.BallastModel(40 * 2**20), tmp_path).path)
+    with on_a_small_disk(tmp_path) as (server, _):
         assert deploy(server, artifact, "clf").status_code == 201
         refused = deploy(server, large, "clf")
         assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
@@ -289,31 +301,52 @@ def test_row_33_a_full_disk_refuses_the_deploy_and_goes_on_predicting(tmp_path: 
         assert deploy(server, artifact, "clf").status_code == 201
 
 
+def test_row_33_while_the_disk_is_full_calls_are_answered_and_logged_once_there_is_space(
+    tmp_path: Path,
+) -> None:
+    artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
+    n_calls = 0
+
+    def call() -> None:
+        nonlocal n_calls
+        n_calls += 1
+        body = {"instances": [[float(n_calls)]] * 200}
+        answer = server.request("POST", "api/v1/predict/clf", json=body)
+        assert answer.json()["predictions"] == [n_calls] * 200
+
+    def logged() -> int:
+        calls = server.request("GET", "api/v1/analytics/models/clf/predictions?limit=1000")
+        return len(calls.json()["items"]) if calls.status_code == 200 else -1
+
+    with on_a_small_disk(tmp_path) as (server, disk):
+        assert deploy(server, artifact, "clf").status_code == 201
+        call()
+        with open(disk / "filling", "wb", buffering=0) as filling, suppress(OSError):
+            while True:
+                filling.write(bytes(4096))
+        # The database has some room left in its own files.
+        deadline_s = time.monotonic() + 60
+        while "The prediction log waits for its database" not in server.log():
+            assert time.monotonic() < deadline_s
+            call()
+        for _ in range(20):
+            call()
+        assert logged() < n_calls
+        (disk / "filling").unlink()
+        assert wait_for(lambda: logged() == n_calls, 30)
+
+
 def test_row_33_a_full_disk_makes_the_server_unready_and_tells_a_stranger_nothing_else(
     tmp_path: Path,
 ) -> None:
-    small_disk = tmp_path / "small"
-    small_disk.mkdir()
-    wrapper = tmp_path / "on_a_small_disk.sh"
-    wrapper.write_text(
-        "#!/bin/sh\n"
-        f"mount -t tmpfs -o size=16m,mode=0700 tmpfs {small_disk}\n"
-        f'exec {sys.executable} "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    option = f"--MLServeApp.data_dir={small_disk}/mlserve"
-    with start_server(
-        tmp_path, option, interpreter="unshare", before=("-rm", str(wrapper))
-    ) as server:
-        assert httpx.get(server.url + "health/ready").status_code == 200
-        # The disk is there in the namespace of the server alone.
-        seen = Path(f"/proc/{server.process.pid}/root{small_disk}")
-        (seen / "filling").write_bytes(b"x" * (16 * 2**20 - 2**19 - size_of(seen)))
+    with on_a_small_disk(tmp_path) as (server, disk):
+        assert wait_for(lambda: httpx.get(server.url + "health/ready").status_code == 200)
+        (disk / "filling").write_bytes(b"x" * (DISK_BYTES - 2**19 - size_of(disk)))
         answer = httpx.get(server.url + "health/ready")
         assert (answer.status_code, answer.json()["code"]) == (503, "storage_full")
-        assert str(small_disk) not in answer.text
-        assert "free space on its disk" in server.log()
-        (seen / "filling").unlink()
+        assert str(tmp_path) not in answer.text
+        assert "free some on its disk" in server.log()
+        (disk / "filling").unlink()
         assert httpx.get(server.url + "health/ready").status_code == 200
 
 

@@ -6,21 +6,24 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mlserve_jupyter.api.manifest import encode_json
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine
 from mlserve_jupyter.version import __version__
 from tests import toys
 from tests.accounts.people import add_person
-from tests.live import LiveServer
+from tests.live import LiveServer, start_server
 from tests.server.conftest import Post
 from tests.server.manifests import manifest_of
 from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.stores import Stores
 from tests.waiting import wait_for
 
 BODY = {"instances": [[1.0]]}
@@ -55,6 +58,7 @@ def test_jupyters_metrics_show_what_the_platform_counts(
     artifact = Path(toys.write_model(toys.SumModel(), tmp_path).path)
     name = "measured"
     assert post_deploy(manifest_of(name, artifact), artifact).status_code == 201
+    before = samples_of(live_server.request("GET", "metrics").text)
     for body, n in ((BODY, 3), ({"instances": [["wrong"]]}, 2)):
         for _ in range(n):
             live_server.request("POST", f"api/v1/predict/{name}", json=body)
@@ -79,7 +83,8 @@ def test_jupyters_metrics_show_what_the_platform_counts(
         assert value(samples, "mlserve_http_requests_total", **route, status="422") >= 2
         assert value(samples, "mlserve_loaded_bytes") > 0
         assert value(samples, "mlserve_workers") >= 1
-        assert value(samples, "mlserve_cache_lookups_total", outcome="bypassed") >= 0
+        lookups = [value(each, "mlserve_cache_lookups_total") for each in (before, samples)]
+        assert lookups[1] - lookups[0] == 3
         assert value(samples, "mlserve_processes") == 1
         n_connections = value(samples, "mlserve_database_connections")
         assert n_connections >= 1
@@ -88,6 +93,62 @@ def test_jupyters_metrics_show_what_the_platform_counts(
         assert value(samples, "mlserve_resident_bytes") > 10 * 2**20
         assert value(samples, "mlserve_build_info", version=__version__) == 1
         assert not any("process" in dict(labels) for _, labels in samples)
+
+
+@pytest.mark.slow
+def test_a_full_queue_refuses_calls_and_metrics_tell_what_waits_died_and_was_not_logged(
+    stores: Stores, tmp_path: Path
+) -> None:
+    options = [
+        f"--MLServeApp.{name}"
+        for name in (
+            "max_queue_requests=2",
+            "workers_per_environment=1",
+            "predict_timeout_s=600",
+            "result_cache=off",
+            "log_buffer_bytes=1",  # no call fits
+        )
+    ]
+    with (
+        start_server(tmp_path, *options, stores=stores) as server,
+        ThreadPoolExecutor(3) as threads,
+    ):
+
+        def call(name: str, feature: float) -> httpx.Response:
+            body = {"instances": [[feature]]}
+            headers = {"Authorization": f"token {server.token}"}
+            url = f"{server.url}api/v1/predict/{name}"
+            return httpx.post(url, json=body, headers=headers, timeout=120)
+
+        def metric(name: str) -> float:
+            return value(samples_of(server.request("GET", "metrics").text), f"mlserve_{name}")
+
+        gate = tmp_path / "gate"
+        for model in (toys.GateModel(gate), toys.PidModel()):
+            artifact = Path(toys.write_model(model, tmp_path).path)
+            manifest = manifest_of(type(model).__name__.lower(), artifact)
+            files = [
+                ("manifest", (None, encode_json(manifest))),
+                ("artifact", ("model", artifact.read_bytes())),
+            ]
+            assert server.request("POST", "api/v1/models", files=files).status_code == 201
+        (pid,) = call("pidmodel", 0.0).json()["predictions"]
+        running = threads.submit(call, "gatemodel", 1.0)
+        try:
+            assert wait_for(gate.exists)
+            waiting = [threads.submit(call, "gatemodel", feature) for feature in (0.0, -1.0)]
+            assert wait_for(lambda: metric("queue_length") == 2)
+            refused = call("gatemodel", -2.0)
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert metric("worker_restarts_total") == 0
+        finally:
+            os.kill(pid, signal.SIGKILL)
+        assert running.result().json()["code"] == "worker_died"
+        assert [answer.result().status_code for answer in waiting] == [200, 200]
+        assert metric("worker_restarts_total") == 1
+        assert metric("queue_length") == 0
+        assert metric("log_lost_predictions_total") == 5
 
 
 def test_row_16_metrics_hold_no_secret_and_no_path_of_a_caller(live_server: LiveServer) -> None:
