@@ -47,6 +47,9 @@ FIRST_PAUSE_S = 0.1
 LEAST_BYTES_PER_S = 256 * 1024
 """A transfer that is slower than this, after the time-out, is given up."""
 
+PIECE_BYTES = 4 * 2**20
+"""What a download has in memory, and what it asks for at once."""
+
 T = TypeVar("T")
 
 
@@ -69,13 +72,17 @@ class RemoteObjects:
         kind = fsspec.get_filesystem_class(url.partition("://")[0])
         self._root = kind._strip_protocol(url).rstrip("/")
         self._has_folders = not kind.async_impl and kind.mv is not AbstractFileSystem.mv
+        self._is_s3 = url.startswith(("s3://", "s3a://"))
         self._opening = Lock()
         self._opened: Any = None  # a file system of fsspec, which has no types
 
     def put(self, key: str, source: Path) -> str:
         """Store a file, see :meth:`ObjectStore.put`."""
         sha256 = sha256_of(source)
-        self._put(key, source.stat().st_size, lambda path: ("put_file", str(source), path))
+        # By default, pieces of S3 have 50 MiB.
+        options = {"chunksize": 4 * PIECE_BYTES} if self._is_s3 else {}
+        size_bytes = source.stat().st_size
+        self._put(key, size_bytes, lambda path: ("put_file", str(source), path), **options)
         return sha256
 
     def put_bytes(self, key: str, content: bytes) -> None:
@@ -85,12 +92,7 @@ class RemoteObjects:
     def get(self, key: str, target: Path, sha256: str) -> None:
         """Download a file, see :meth:`ObjectStore.get`."""
         with appearing(target) as draft:
-
-            def download(path: str) -> None:
-                draft.unlink(missing_ok=True)
-                self._fs.get_file(path, str(draft), callback=self._watch())
-
-            self._ask(key, download)
+            self._ask(key, lambda path: self._download(path, draft))
             check_sha256(key, sha256_of(draft), sha256)
 
     def list(self, prefix: str) -> list[StoredObject]:
@@ -137,15 +139,22 @@ class RemoteObjects:
         if close is not None and session is not None:
             close(self._opened.loop, session)
 
-    def _put(self, key: str, size_bytes: int, call_for: Callable[[str], tuple[Any, ...]]) -> None:
+    def _put(
+        self,
+        key: str,
+        size_bytes: int,
+        call_for: Callable[[str], tuple[Any, ...]],
+        **options: object,
+    ) -> None:
         """Send something by a method of the file system, which is named with its arguments."""
 
         def send(path: str) -> None:
             try:
                 if self._has_folders:
-                    self._put_beside(path, lambda draft: self._within(size_bytes, *call_for(draft)))
+                    self._put_beside(path, lambda at: self._within(size_bytes, *call_for(at)))
                 else:
-                    self._within(size_bytes, *call_for(path))
+                    method, *arguments = call_for(path)
+                    self._within(size_bytes, method, *arguments, **options)
             except FileNotFoundError as error:
                 log.warning("%s has no place for %s: %r", self._shown_url, key, error)
                 raise StorageUnavailable(
@@ -168,6 +177,25 @@ class RemoteObjects:
                 self._fs.rm_file(draft)
             raise
 
+    def _download(self, path: str, draft: Path) -> None:
+        """Write a file, a piece at a time.
+
+        Clients of HTTP would fetch half a gigabyte at once into memory, and look at the time when
+        all of it has come.
+        """
+        if not self._fs.async_impl:
+            draft.unlink(missing_ok=True)
+            self._fs.get_file(path, str(draft), callback=_Patience(self._timeout_s))
+            return
+        size = int(self._within(0, "info", path)["size"])
+        with draft.open("wb") as file:
+            for start in range(0, size, PIECE_BYTES):
+                end = min(start + PIECE_BYTES, size)
+                piece = self._within(end - start, "cat_file", path, start=start, end=end)
+                if len(piece) != end - start:
+                    raise OSError(f"{len(piece)} bytes came where {end - start} were asked for")
+                file.write(piece)
+
     def _find(self, path: str) -> dict[str, Any]:
         if not self._has_folders:
             return dict(self._fs.find(path, detail=True))
@@ -177,18 +205,17 @@ class RemoteObjects:
         except FileNotFoundError:
             return {}
 
-    def _within(self, size_bytes: int, method: str, *arguments: object) -> None:
-        """Send something; where the network swallows it, no time-out of the client's would end it.
+    def _within(self, size_bytes: int, method: str, *arguments: object, **options: object) -> Any:
+        """Send or fetch something; the network may swallow it without the client's noticing.
 
         A client of HTTP waits for leave to send a body, and for the network to take it, as long as
         the connection is open. File systems that are not asynchronous have to end it themselves.
         """
         if not self._fs.async_impl:
-            getattr(self._fs, method)(*arguments)
-            return
+            return getattr(self._fs, method)(*arguments, **options)
         timeout_s = 2 * self._timeout_s + size_bytes / LEAST_BYTES_PER_S
         call = getattr(self._fs, f"_{method}")
-        fsspec.asyn.sync(self._fs.loop, call, *arguments, timeout=timeout_s)
+        return fsspec.asyn.sync(self._fs.loop, call, *arguments, timeout=timeout_s, **options)
 
     @property
     def _fs(self) -> Any:
@@ -200,7 +227,8 @@ class RemoteObjects:
     def _open(self) -> Any:
         # fsspec's own listings and instances would be shared with whatever else uses it here.
         options: dict[str, Any] = {"skip_instance_cache": True}
-        if self._url.startswith(("s3://", "s3a://")):
+        if self._is_s3:
+            options["max_concurrency"] = 1  # pieces of an upload that are in memory
             options["config_kwargs"] = {
                 "connect_timeout": self._timeout_s,
                 "read_timeout": self._timeout_s,
@@ -252,9 +280,6 @@ class RemoteObjects:
         return StorageUnavailable(
             "The artifact store does not answer. Try again in a moment.", retry_after_s=2
         )
-
-    def _watch(self) -> Callback:
-        return _Patience(self._timeout_s)
 
 
 def _modified_at(info: dict[str, Any]) -> datetime:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +126,24 @@ def test_an_answer_that_trickles_is_given_up_and_one_that_is_only_slow_is_not(
     with pytest.raises(StorageUnavailable):
         impatient_store.get("a/b", tmp_path / "again", sha256)
     assert time.monotonic() - started_s < PATIENCE_S
+
+
+def test_a_large_file_goes_and_comes_back_without_being_in_memory(
+    s3: S3Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_at(s3.endpoint, s3.new_bucket(), monkeypatch, PATIENCE_S) as store:
+        empty = store.put("a/c", a_file(tmp_path, b""))
+        store.get("a/c", tmp_path / "empty", empty)
+        large = a_file(tmp_path, random.Random(0).randbytes(128 * 2**20 + 7))
+        tracemalloc.start()
+        try:
+            sha256 = store.put("a/b", large)
+            store.get("a/b", tmp_path / "back", sha256)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 16 * remote_objects.PIECE_BYTES
+    assert (tmp_path / "empty").read_bytes() == b""
 
 
 def test_a_store_that_is_gone_or_black_holed_is_an_error_and_answers_again_once_it_is_back(
