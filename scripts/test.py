@@ -42,8 +42,9 @@ def main() -> int:
         steps.say(f"Installing into {environment.path} (the first time takes a minute or two)")
         environment.ensure()
         if not options.quick:
-            steps.say("Looking for Chromium")
-            variables["MLSERVE_CHROMIUM"] = find_chromium() or install_chromium()
+            steps.say("Looking for Chromium, Docker Compose and promtool")
+            install_missing()
+            variables["MLSERVE_CHROMIUM"] = require_chromium()
     except SetupFailed as error:
         print(f"test: {error}", file=sys.stderr)
         return 1
@@ -69,22 +70,14 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
-def install_chromium() -> str:
-    """Install Chromium from the system's packages, if this process may.
+def require_chromium() -> str:
+    """Return the path of a Chromium or a Chrome.
 
     Raises
     ------
     SetupFailed
-        Otherwise; the message says what to install.
+        There is none; the message says what to install.
     """
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if is_root and shutil.which("apt-get"):
-        print("      installing it with apt-get", flush=True)
-        variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-            subprocess.run(
-                ["apt-get", "-q", *command], env=variables, capture_output=True, check=False
-            )
     found = find_chromium()
     if found is None:
         raise SetupFailed(
@@ -92,6 +85,40 @@ def install_chromium() -> str:
             "set MLSERVE_CHROMIUM to the path of a Chrome, or leave them out with --quick."
         )
     return found
+
+
+def find_compose() -> str | None:
+    """Return how Docker Compose is called, or None."""
+    asked = ["docker", "compose", "version"]
+    if shutil.which("docker") and not subprocess.run(asked, capture_output=True).returncode:
+        return "docker compose"
+    return shutil.which("docker-compose")
+
+
+def install_missing() -> None:
+    """Install what tests need from the system's packages, if this process may.
+
+    Tests of the files for operators are skipped without the programs that read them.
+    """
+    wanted = {
+        "chromium": find_chromium,
+        "docker-compose": find_compose,
+        "prometheus": lambda: shutil.which("promtool"),
+    }
+    missing = [package for package, find in wanted.items() if find() is None]
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if missing and is_root and shutil.which("apt-get"):
+        print(f"      installing {', '.join(missing)} with apt-get", flush=True)
+        variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["install", "--yes", "--no-install-recommends"]
+        # One by one: a package that there is not would keep the others out.
+        for command in (["update"], *([*install, package] for package in missing)):
+            subprocess.run(
+                ["apt-get", "-q", *command], env=variables, capture_output=True, check=False
+            )
+    for package in missing:
+        if wanted[package]() is None and package != "chromium":
+            print(f"      without {package}, tests of docs/operations are skipped", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,19 @@ def run(*command: str | Path, **options: Any) -> None:
 
 
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed"
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (on Debian: apt-get install prometheus)",
 )
+
+
+def compose_command() -> list[str]:
+    """Return the command that Docker Compose is here, the second version of it first."""
+    asked = ["docker", "compose", "version"]
+    if shutil.which("docker") and not subprocess.run(asked, capture_output=True).returncode:
+        return ["docker", "compose"]
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    pytest.skip("Docker Compose is not installed (on Debian: apt-get install docker-compose)")
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
@@ -134,15 +145,15 @@ def test_the_compose_file_has_no_secret_and_no_way_in_but_one() -> None:
     assert needed <= given
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is missing")
 def test_docker_compose_reads_the_compose_file() -> None:
     needed = set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
     values = dict.fromkeys(needed, "x")
-    run("docker-compose", "-f", COMPOSE, "config", "-q", env={**os.environ, **values})
+    check = (*compose_command(), "-f", COMPOSE, "config", "-q")
+    run(*check, env={**os.environ, **values})
     name = min(needed)
     del values[name]
     with pytest.raises(AssertionError, match="set it in .env"):
-        run("docker-compose", "-f", COMPOSE, "config", "-q", env={**os.environ, **values})
+        run(*check, env={**os.environ, **values})
 
 
 def test_the_image_takes_extras_files_and_settings_that_there_are() -> None:
