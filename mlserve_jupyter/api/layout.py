@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
+from mlserve_jupyter.api.nearest import nearest_names
 from mlserve_jupyter.api.packed import pack_batch, pack_rows, shared_column
 from mlserve_jupyter.api.signature import InputBatch, InputSpec
 from mlserve_jupyter.api.value_check import ValueCheck
@@ -72,8 +73,11 @@ class Layout:
             if name in found:
                 self.refuse_columns(f"column {name!r} came twice", name, "each column once", row)
             if name not in self._index and self.extra_columns == "refuse":
+                near = nearest_names(name, self.names)
+                meant = f" (did you mean {near[0]!r}?)" if near else ""
                 self.refuse_columns(
-                    f"column {name!r} is not one of the model's, which are {self._shown_names()}",
+                    f"column {name!r} is not one of the model's{meant}, which are "
+                    f"{self._shown_names()}",
                     name,
                     "a column of the model",
                     row,
@@ -81,8 +85,10 @@ class Layout:
             found[name] = position
         for name, check in zip(self.names, self.checks, strict=True):
             if name not in found and not check.nullable:
+                near = nearest_names(name, (came for came in found if came not in self._index))
+                meant = f"; {near[0]!r}, which came, is not one of the model's" if near else ""
                 self.refuse_columns(
-                    f"column {name!r} is missing, and had no missing values in the sample",
+                    f"column {name!r} is missing, and had no missing values in the sample{meant}",
                     name,
                     check.expected,
                     row,

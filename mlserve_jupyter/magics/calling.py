@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 _MAX_REASON_CHARS = 300
+_LIST = re.compile(r"\n([^\n-][^\n]*:)\n((?:- [^\n]*)(?:\n- [^\n]*)*)")
 _PRINTED_ARRAY = re.compile(r"\[[\[\s]*[-+\d][-+\d.e,\s\[\]…]{30,}[\]\d.…]")
 
 
@@ -45,7 +46,17 @@ def own_copy(rows: Any) -> Any:
 
 
 def in_short(error: BaseException) -> str:
-    """Say in one line what a model raised, without the arrays that it prints."""
-    line = str(error).strip().partition("\n")[0]
-    line = _PRINTED_ARRAY.sub("[…]", line)[:_MAX_REASON_CHARS].rstrip(" :")
+    """Say in one line what a model raised, without the arrays that it prints.
+
+    Of what is behind the first line, only lists with a heading stay: scikit-learn names the columns
+    so that are missing or unknown.
+    """
+    text = str(error).strip()
+    line = _PRINTED_ARRAY.sub("[…]", text.partition("\n")[0])[:_MAX_REASON_CHARS].rstrip(" :")
+    lists = [
+        f"{heading} {', '.join(items.removeprefix('- ').split(chr(10) + '- '))}"
+        for heading, items in _LIST.findall(text)
+    ]
+    if lists:
+        line = f"{line.rstrip('.')}. {'; '.join(lists)}"[: 2 * _MAX_REASON_CHARS]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -9,10 +9,12 @@ from pprint import pformat
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
+from mlserve_jupyter.api.nearest import nearest_names
 from mlserve_jupyter.api.resources import DescribeVersion
 from mlserve_jupyter.api.signature import Column, InputSpec
 from mlserve_jupyter.client.connection import Connection
 from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.errors import InvalidUsage
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.display import Display, html_code, html_paragraph, html_text
 
@@ -120,6 +122,8 @@ def snippet(
 
     Raises
     ------
+    InvalidUsage
+        The version has no such method.
     RequestFailed
         There is no such model or version.
     ServerNotFound
@@ -127,9 +131,15 @@ def snippet(
     """
     client = connect(to)
     number = version or client.model(name).default_version or 1
-    return snippet_of(
-        client.version(name, number), client.connection, version=version, method=method
-    )
+    described = client.version(name, number)
+    if method is not None and method not in described.methods:
+        near = nearest_names(method, described.methods)
+        raise InvalidUsage(
+            f"Version {number} of model {name!r} has no method {method!r}"
+            f"{f'; did you mean {near[0]}?' if near else '.'} "
+            f"It has: {', '.join(described.methods)}."
+        )
+    return snippet_of(described, client.connection, version=version, method=method)
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Snippet:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
+
+from mlserve_jupyter.api.nearest import nearest_names
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -19,7 +20,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
         Such as ``This route has no argument``.
     """
     known = list(known)
-    near = get_close_matches(name[:80], known, n=1)
+    near = nearest_names(name, known)
     if near:
         advice = f"Did you mean {near[0]!r}?"
     else:

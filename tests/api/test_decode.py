@@ -176,6 +176,24 @@ def test_an_extra_column_is_refused_by_name(body):
     assert "column 'zip' is not one of the model's, which are 'age', 'income'" in error.message
 
 
+@pytest.mark.parametrize("name", ["Feature_307", "FEATURE_307", "feature_307x"])
+def test_the_column_that_was_meant_is_named_however_many_there_are(name):
+    names = [f"feature_{number}" for number in range(400)]
+    wide = frame_of(*(Column(name=each, kind="float", dtype="float64") for each in names))
+    error = refused(wide, {"instances": [{name: 1.0}]})
+    assert (
+        f"column {name!r} is not one of the model's (did you mean 'feature_307'?)" in error.message
+    )
+
+
+def test_a_column_in_other_letters_is_named_where_extra_ones_are_dropped():
+    body = {"instances": [RECORD | {"Age": 41}]}
+    del body["instances"][0]["age"]
+    error = refused(PEOPLE, body, extra_columns="drop")
+    assert "column 'age' is missing" in error.message
+    assert "'Age', which came, is not one of the model's" in error.message
+
+
 @pytest.mark.parametrize("body", EXTRA)
 def test_an_extra_column_is_dropped_where_that_is_set(body):
     batch = decode(PEOPLE, body, extra_columns="drop")

@@ -159,3 +159,15 @@ def test_a_reason_is_one_line_without_the_array_that_it_prints() -> None:
     )
     assert in_short(ValueError("Expected 2D array:\narray=[1]")) == "ValueError: Expected 2D array"
     assert in_short(KeyError()) == "KeyError"
+
+
+def test_a_reason_keeps_the_columns_that_scikit_learn_misses() -> None:
+    fitted = StandardScaler().fit(pd.DataFrame({"alcohol": [1.0, 2], "ash": 3.0, "hue": 4.0}))
+    rows = pd.DataFrame({"alcohol": [1.0], "Ash": 2.0})
+    with pytest.raises(ValueError, match="feature names") as caught:
+        fitted.transform(rows)
+    assert in_short(caught.value) == (
+        "ValueError: The feature names should match those that were passed during fit. "
+        "Feature names unseen at fit time: Ash; "
+        "Feature names seen at fit time, yet now missing: ash, hue"
+    )

@@ -278,6 +278,12 @@ def test_archiving_asks_first(namespace: dict[str, Any], monkeypatch: pytest.Mon
             run(line, namespace)
 
 
+def test_a_snippet_names_a_method_that_the_version_has(namespace: dict[str, Any]) -> None:
+    run("deploy clf --name methodical", namespace)
+    with pytest.raises(InvalidUsage, match=r"no method 'predict_prob'; did you mean predict_pro"):
+        run("snippet methodical --method predict_prob", namespace)
+
+
 def test_archiving_has_a_way_back(namespace: dict[str, Any]) -> None:
     run("deploy clf --name back", namespace)
     run("deploy clf --name back", namespace)
