@@ -167,7 +167,7 @@ def test_a_store_that_is_gone_or_black_holed_is_an_error_and_answers_again_once_
                 store.list("a")
             with pytest.raises(StorageUnavailable):
                 store.delete("a/d")
-            assert time.monotonic() - started_s < 30 * TIMEOUT_S
+            assert time.monotonic() - started_s < 60 * TIMEOUT_S
             network.heal()
             store.get("a/b", tmp_path / "back", sha256)
             (tmp_path / "back").unlink()
