@@ -214,7 +214,7 @@ async def open_services(
 
     audit.start(storage.engine)
     workers = WorkerPool(settings, settings.data_dir / "log")
-    results = await asyncio.to_thread(_open_results, settings)
+    results = await asyncio.to_thread(_open_results, settings, storage.cache_secret)
     redis_counters = await asyncio.to_thread(_open_redis_counters, settings)
     if redis_counters is not None:
         quotas.share_through(redis_counters)
@@ -291,13 +291,14 @@ class _Storage:
     catalog: LiveCatalog
     log: PredictionLog
     live_histograms: LiveHistograms
+    cache_secret: bytes
 
 
 def _open_storage(settings: Settings) -> _Storage:
     """Open the database and read the registry; runs in a thread, since it imports and waits."""
     from mlserve_jupyter.accounts.credential_store import CredentialStore
     from mlserve_jupyter.accounts.sessions import Sessions
-    from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
+    from mlserve_jupyter.accounts.token_secret import derived_secret, read_or_make_token_secret
     from mlserve_jupyter.accounts.tokens import AccessTokens
     from mlserve_jupyter.analytics.live_histograms import LiveHistograms
     from mlserve_jupyter.analytics.prediction_log import PredictionLog
@@ -329,6 +330,7 @@ def _open_storage(settings: Settings) -> _Storage:
         catalog=catalog,
         log=log,
         live_histograms=live_histograms,
+        cache_secret=derived_secret(secret, "result cache"),
     )
 
 
@@ -369,16 +371,15 @@ def _open_redis_counters(settings: Settings) -> RedisCounters | None:
     return RedisCounters(settings.redis_url)
 
 
-def _open_results(settings: Settings) -> ResultCache | None:
+def _open_results(settings: Settings, secret: bytes) -> ResultCache | None:
     """Build the result cache, if there is to be one; in a thread, since it may import a client."""
     if settings.result_cache == "off":
         return None
     from mlserve_jupyter.cache.tiered import open_cache
     from mlserve_jupyter.serving.result_cache import ResultCache
 
-    return ResultCache(
-        open_cache(settings), ttl_s=settings.cache_ttl_s, always=settings.result_cache == "on"
-    )
+    cache = open_cache(settings, secret)
+    return ResultCache(cache, ttl_s=settings.cache_ttl_s, always=settings.result_cache == "on")
 
 
 def _open_announcements(

@@ -1,10 +1,12 @@
 """The secret that signs tokens: from the environment, or made at first start in the data folder.
 
-Servers that share a database and should accept each other's tokens need the same one.
+Servers that share a database and should accept each other's tokens need the same one. Secrets for
+other purposes are derived from it, so that the same servers share those as well.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -58,6 +60,12 @@ def given_token_secret() -> bytes | None:
     if given is None:
         return None
     return _checked(given, f"The environment variable {SECRET_VARIABLE}")
+
+
+def derived_secret(secret: bytes, purpose: str) -> bytes:
+    """Return a secret for another purpose, which tells nothing of this one (HKDF, RFC 5869)."""
+    pseudorandom_key = hmac.digest(bytes(32), secret, "sha256")
+    return hmac.digest(pseudorandom_key, f"mlserve {purpose}".encode() + b"\x01", "sha256")
 
 
 def _new_secret() -> str:

@@ -2,13 +2,13 @@
 
 Redis is never needed: away, slow or full, it only answers nothing. Nobody waits for it longer than
 the time-out; after a few failures nobody asks it at all until it answers a ping in the background.
+Nor is it believed: what is not signed by a server with the same secret counts as absent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -18,20 +18,20 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from mlserve_jupyter.cache.signed_values import OVERHEAD_BYTES, SignedValues
+
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 32
 """Commands that run at once, each on its own connection; beyond that nothing is found or kept."""
 
 MAX_VALUE_BYTES = 2**20
-"""Larger values stay out of Redis, which would be busy with them for too long."""
+"""Larger values stay out of Redis, which would be busy with them for long; nor are they read."""
 
 FAILURES_TO_OPEN = 3
 FIRST_PING_S = 0.25
 LAST_PING_S = 2.0
 _COMMAND_TIMEOUT_S = 1.0
-
-_EXPIRY = struct.Struct(">d")
 
 T = TypeVar("T")
 
@@ -46,10 +46,16 @@ class RedisCache:
     timeout_s
         How long a caller waits for an answer. The command itself may take a second, so that a slow
         connection is made once instead of being given up again and again.
+    max_ttl_s
+        How long what is found holds at most.
+    secret
+        What the servers that share values have in common, to tell theirs from anybody else's.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, *, max_ttl_s: float, secret: bytes) -> None:
         self._timeout_s = timeout_s
+        self._max_ttl_s = max_ttl_s
+        self._values = SignedValues(secret)
         self._client: Redis = Redis.from_url(
             url,
             socket_timeout=_COMMAND_TIMEOUT_S,
@@ -60,6 +66,7 @@ class RedisCache:
         self._commands: set[asyncio.Task[object]] = set()
         self._n_failures = 0
         self._was_refused = False
+        self._found_foreign = False
         self._pinging: asyncio.Task[None] | None = None
 
     @property
@@ -75,22 +82,20 @@ class RedisCache:
         """Return a value and for how many seconds it still holds, or None."""
         if not self.is_open:
             return None
-        command = self._start(self._client.get(key))
+        last = MAX_VALUE_BYTES + OVERHEAD_BYTES - 1
+        command = self._start(self._client.getrange(key, 0, last))
         done, _ = await asyncio.wait({command}, timeout=self._timeout_s)
         if not done:
             self._note_failure(f"it did not answer within {self._timeout_s:g} s")
             return None
         stored = command.result()
-        if not isinstance(stored, bytes) or len(stored) < _EXPIRY.size:
-            return None
-        rest_s = _EXPIRY.unpack_from(stored)[0] - time.time()
-        return (stored[_EXPIRY.size :], rest_s) if rest_s > 0 else None
+        return self._verified(key, stored) if isinstance(stored, bytes) and stored else None
 
     def put(self, key: str, value: bytes, ttl_s: float) -> None:
         """Send a value on its way; whether it arrives is not waited for."""
         if self.is_open and len(value) <= MAX_VALUE_BYTES:
-            stored = _EXPIRY.pack(time.time() + ttl_s) + value
-            self._start(self._client.set(key, stored, px=max(1, int(ttl_s * 1e3))))
+            signed = self._values.sign(key, value, time.time() + ttl_s)
+            self._start(self._client.set(key, signed, px=max(1, int(ttl_s * 1e3))))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -99,6 +104,20 @@ class RedisCache:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self._client.aclose()
+
+    def _verified(self, key: str, stored: bytes) -> tuple[bytes, float] | None:
+        found = self._values.verify(key, stored)
+        if found is None:
+            if not self._found_foreign:
+                log.warning(
+                    "Redis has values that no server with this server's secret has written; they "
+                    "are not used. Servers that share it need the same MLSERVE_JWT_SECRET."
+                )
+            self._found_foreign = True
+            return None
+        value, expires_at_s = found
+        rest_s = min(expires_at_s - time.time(), self._max_ttl_s)
+        return (value, rest_s) if rest_s > 0 else None
 
     def _start(self, command: Awaitable[T]) -> asyncio.Task[T | None]:
         task = asyncio.create_task(self._run(command))

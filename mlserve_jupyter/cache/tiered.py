@@ -7,17 +7,30 @@ from mlserve_jupyter.cache.protocol import Cache
 from mlserve_jupyter.settings import Settings
 
 
-def open_cache(settings: Settings) -> Cache:
+def open_cache(settings: Settings, secret: bytes) -> Cache:
     """Return the cache that the settings describe.
 
     Imports the Redis client, and only where it is used; call it in a thread.
+
+    Parameters
+    ----------
+    settings
+        Everything that can be set.
+    secret
+        What the servers that share a cache have in common, and nobody else has.
     """
     memory = MemoryCache(settings.cache_max_bytes)
     if not settings.redis_url:
         return memory
     from mlserve_jupyter.cache.redis_server import RedisCache
 
-    return TieredCache(memory, RedisCache(settings.redis_url, settings.redis_timeout_s))
+    far = RedisCache(
+        settings.redis_url,
+        settings.redis_timeout_s,
+        max_ttl_s=settings.cache_ttl_s,
+        secret=secret,
+    )
+    return TieredCache(memory, far)
 
 
 class TieredCache:

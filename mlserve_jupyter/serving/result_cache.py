@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -27,7 +28,7 @@ from mlserve_jupyter.serving.replies import Reply, WorkerError
 from mlserve_jupyter.threads import in_answering_thread
 from mlserve_jupyter.version import __version__
 
-KEY_PREFIX = "mlserve:result:1:"
+KEY_PREFIX = "mlserve:result:2:"
 """The number goes up when the form of the values changes."""
 
 DIGEST_INLINE_BYTES = 256 * 1024
@@ -37,7 +38,8 @@ MAX_USES = 4096
 
 _NO_REPLY = Reply()
 _INPUT = msgspec.msgpack.Encoder()
-_STORED = msgspec.json.Decoder(tuple[list[str] | None, msgspec.Raw])
+_COLUMNS = msgspec.json.Decoder(list[str] | None)
+_COLUMNS_SIZE = struct.Struct(">I")
 
 Outcome = Answer | MLServeError | None
 """What became of a computation that several wait for; None where its caller gave up."""
@@ -180,8 +182,7 @@ class ResultCache:
 
     def _keep(self, key: str, answer: Answer) -> None:
         if answer.error is None:
-            value = b"[" + msgspec.json.encode(answer.columns) + b"," + answer.body + b"]"
-            self._cache.put(key, value, self._ttl_s)
+            self._cache.put(key, _write(answer), self._ttl_s)
 
 
 class Question:
@@ -287,12 +288,16 @@ def input_digest(batch: Batch) -> str | None:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def _read(value: bytes) -> Answer | None:
-    try:
-        columns, body = _STORED.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # not ours, or damaged on the way
-    return _from_elsewhere(bytes(body), columns, None)
+def _write(answer: Answer) -> bytes:
+    """Return an answer as it is kept: the columns' size, the columns, and the body as it is."""
+    columns = msgspec.json.encode(answer.columns)
+    return _COLUMNS_SIZE.pack(len(columns)) + columns + answer.body
+
+
+def _read(value: bytes) -> Answer:
+    body_at = _COLUMNS_SIZE.size + _COLUMNS_SIZE.unpack_from(value)[0]
+    columns = _COLUMNS.decode(value[_COLUMNS_SIZE.size : body_at])
+    return _from_elsewhere(value[body_at:], columns, None)
 
 
 def _from_elsewhere(body: bytes, columns: list[str] | None, error: WorkerError | None) -> Answer:

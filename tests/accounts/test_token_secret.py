@@ -9,6 +9,7 @@ import pytest
 from mlserve_jupyter.accounts.token_secret import (
     SECRET_FILE,
     SECRET_VARIABLE,
+    derived_secret,
     read_or_make_token_secret,
 )
 from mlserve_jupyter.errors import SettingsInvalid
@@ -76,3 +77,12 @@ def test_one_that_others_may_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / SECRET_FILE).chmod(0o640)
     with pytest.raises(SettingsInvalid, match="may be read by others"):
         read_or_make_token_secret(tmp_path)
+
+
+def test_secrets_for_other_purposes_are_the_same_wherever_it_is_and_others_than_it() -> None:
+    secret = secrets.token_bytes(48)
+    cached = derived_secret(secret, "result cache")
+    assert cached == derived_secret(secret, "result cache")
+    assert len(cached) == 32
+    others = {secret, derived_secret(secret, "tokens"), derived_secret(secret[1:], "result cache")}
+    assert cached not in others

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from redis import Redis
 from sklearn.base import BaseEstimator
 from sklearn.tree import DecisionTreeClassifier
 
@@ -80,3 +83,37 @@ def test_another_start_finds_answers_in_redis_and_none_needs_it(tmp_path: Path) 
             assert (new.status_code, new.json()["cached"]) == (200, False)
         assert server.request("POST", path, json=body).json()["cached"], "it is in memory by now"
         assert "Redis is left alone" in server.log()
+
+
+@pytest.mark.slow
+def test_row_32_whatever_others_write_to_redis_only_what_this_server_kept_is_answered(
+    tmp_path: Path,
+) -> None:
+    X = np.arange(20.0).reshape(10, 2)
+    redis = RedisProcess(tmp_path)
+    options = (f"--MLServeApp.redis_url={redis.url}", "--MLServeApp.result_cache=on")
+    path = "api/v1/predict/tree"
+    bodies = [{"instances": [[float(i), 2.0]]} for i in range(3)]
+    with start_server(tmp_path, *options) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLSERVE_URL", server.url)
+        patch.setenv("MLSERVE_KEY", server.key)
+        mlserve_jupyter.deploy(
+            DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X, runtime="native"
+        )
+        computed = [server.request("POST", path, json=body).json() for body in bodies]
+    expiry = struct.pack(">d", time.time() + 3600)
+    with Redis.from_url(redis.url) as client:
+        keys = client.keys("mlserve:result:*")
+        assert len(keys) == 3
+        kept = client.get(keys[0])
+        forgeries = (kept + b"1", expiry + b"[null," + b"[" * 100_000, expiry + b"[null,[true]]")
+        for key, forgery in zip(keys, forgeries, strict=True):
+            client.set(key, forgery)
+    with start_server(tmp_path, *options) as server:
+        for _ in range(2):
+            for body, before in zip(bodies, computed, strict=True):
+                found = server.request("POST", path, json=body).json()
+                assert found["predictions"] == before["predictions"]
+        assert found["cached"]
+        assert "no server with this server's secret" in server.log()
+    redis.kill()

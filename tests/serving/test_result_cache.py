@@ -197,22 +197,22 @@ async def test_an_error_reaches_all_who_wait_and_the_next_call_computes(
     assert n_computed == 2
 
 
-async def test_what_is_damaged_in_the_cache_is_computed_anew(
-    environment: Environment, tmp_path: Path
+@pytest.mark.parametrize("columns", [None, [], ["a", "b"], ["ä\x00"]])
+@pytest.mark.parametrize("body", [b"[1.0]", b"[" * 100_000 + b"]" * 100_000, b'["\xc3\xa4"]'])
+async def test_an_answer_comes_back_as_it_was_whatever_is_in_it(
+    columns: list[str] | None, body: bytes, tmp_path: Path
 ) -> None:
-    class Damaged(MemoryCache):
-        async def get(self, key: str) -> tuple[bytes, float] | None:
-            found = await super().get(key)
-            return None if found is None else (found[0][:-1], found[1])
-
-        def peek(self, key: str) -> bytes | None:
-            found = super().peek(key)
-            return None if found is None else found[:-1]
-
-    call = Caller(ResultCache(Damaged(MIB), ttl_s=60.0), environment)
+    results = ResultCache(MemoryCache(64 * MIB), ttl_s=60.0, always=True)
     version = served(toys.write_model(toys.SumModel(), tmp_path))
-    assert [(await call(version, 1.0)).body for _ in range(2)] == [b"[1.0]"] * 2
-    assert call.n_computed == 2
+
+    async def compute() -> Answer:
+        return Answer(Reply(), body, columns, None, 0.0, 1)
+
+    answers = [
+        await answered(results, version, "predict", toys.rows(1.0), 10, compute) for _ in range(2)
+    ]
+    assert [answer.cached for answer in answers] == [False, True]
+    assert [(answer.body, answer.columns) for answer in answers] == [(body, columns)] * 2
 
 
 async def test_a_model_that_computes_faster_than_a_look_up_is_left_alone_and_looked_at_again(
