@@ -54,6 +54,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from mlserve_jupyter.plain_text import plain
+
 
 class MLServeError(Exception):
     """The root of all errors that this package raises on purpose.
@@ -82,7 +84,7 @@ class MLServeError(Exception):
 
         IPython calls this hook on the exceptions that have it.
         """
-        return [f"{type(self).__name__}: {self.message}"]
+        return [plain(f"{type(self).__name__}: {self.message}")]
 
 
 class InvalidRequest(MLServeError):

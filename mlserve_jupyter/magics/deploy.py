@@ -32,6 +32,7 @@ from mlserve_jupyter.magics.display import (
     html_paragraph,
     html_text,
     html_warnings,
+    text_facts,
 )
 from mlserve_jupyter.magics.fresh_process import with_next_step
 from mlserve_jupyter.magics.namespace import evaluate, model_name
@@ -134,7 +135,7 @@ class Deployed(Display):
 
     def _text(self) -> str:
         lines = [f"{self.name} version {self.version} answers at {self.url}"]
-        lines += [f"  {name:10}{value}" for name, value in self._facts()]
+        lines += text_facts(self._facts(), 10)
         lines += [f"  warning   {warning}" for warning in self.warnings]
         return "\n".join([*lines, "", self.snippet.curl])
 

@@ -1,7 +1,8 @@
 """What subcommands return: objects with a rich and a plain display.
 
-Everything that is shown is text: names, notes and messages are escaped, and the colours come from
-the theme of JupyterLab where there is one.
+Everything that is shown is text: names, notes and messages, which may be of people who mean harm,
+are escaped for HTML or a terminal, and the colours come from the theme of JupyterLab where there is
+one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
+from mlserve_jupyter.plain_text import one_line, plain
 from mlserve_jupyter.widgets.units import counted as counted
 
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
@@ -34,13 +36,13 @@ class Display(ABC):
 
     def __repr__(self) -> str:
         """Give the plain display."""
-        return self._text()
+        return plain(self._text())
 
     def _repr_html_(self) -> str:
         return f'<div class="jp-mlserve-result">{self._html()}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": self._text(), "text/html": self._repr_html_()}
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
 
 def html_text(text: str, *, dim: bool = False, bold: bool = False) -> str:
@@ -95,13 +97,22 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Show a table of text in columns."""
-    lines = [list(header), *(list(row) for row in rows)]
+    """Show a table of text in columns, a line a row."""
+    lines = [[one_line(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def text_facts(facts: Iterable[tuple[str, str]], width: int) -> list[str]:
+    """Show facts, each below the other, with its name ahead of it.
+
+    What follows a newline is below the fact rather than the name, so that it is no other fact.
+    """
+    below = "\n" + " " * (2 + width)
+    return [f"  {name:{width}}{value}".replace("\n", below) for name, value in facts]
 
 
 def size(n_bytes: int) -> str:

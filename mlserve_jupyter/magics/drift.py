@@ -26,6 +26,7 @@ from mlserve_jupyter.magics.display import (
     html_text,
     text_table,
 )
+from mlserve_jupyter.plain_text import one_line
 
 USAGE = Usage(
     "drift",
@@ -84,7 +85,7 @@ class DriftReport(Display):
         elif drift.level == "too_few":
             yield f"A column is judged from {MIN_LIVE_ROWS} rows on."
         if drift.not_watched:
-            names = ", ".join(drift.not_watched[:10])
+            names = ", ".join(map(one_line, drift.not_watched[:10]))
             more = ", …" if len(drift.not_watched) > 10 else ""
             yield f"Not watched: {names}{more}."
 

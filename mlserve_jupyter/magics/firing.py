@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlserve_jupyter.api.alerts import DescribeAlert
 from mlserve_jupyter.client.http import Client, connect
 from mlserve_jupyter.errors import MLServeError
+from mlserve_jupyter.plain_text import plain
 
 _TIMEOUT_S = 2.0
 
@@ -18,7 +19,7 @@ def print_firing() -> None:
     except MLServeError:
         return
     if alerts:
-        print(f"\n{firing_line(alerts)}")
+        print(f"\n{plain(firing_line(alerts))}")
 
 
 def read_firing(client: Client) -> tuple[DescribeAlert, ...]:

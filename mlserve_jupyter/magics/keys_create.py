@@ -16,6 +16,7 @@ from mlserve_jupyter.magics.display import (
     html_paragraph,
     html_text,
     html_warnings,
+    text_facts,
 )
 from mlserve_jupyter.magics.keys_list import facts_of
 from mlserve_jupyter.magics.snippet import key_credential, snippet_of
@@ -70,7 +71,7 @@ class NewKey(Display):
     curl: str
 
     def _text(self) -> str:
-        facts = (f"  {name:12}{value}" for name, value in facts_of(self.described))
+        facts = text_facts(facts_of(self.described), 12)
         export = f"export MLSERVE_KEY={self.key}"
         return "\n".join([self.described.name, *facts, "", _ONCE, "", export, self.curl])
 

@@ -21,6 +21,7 @@ from mlserve_jupyter.magics.display import (
     html_table,
     html_text,
     size,
+    text_facts,
     text_table,
 )
 from mlserve_jupyter.magics.policy_words import policy_words
@@ -100,7 +101,7 @@ class Model(Display):
             )
 
     def _text(self) -> str:
-        lines = [self.model.name, *(f"  {name:14}{value}" for name, value in self._facts()), ""]
+        lines = [self.model.name, *text_facts(self._facts(), 14), ""]
         lines.append(text_table(_VERSIONS_HEADER, self._version_rows()))
         if self.current is not None:
             inputs = self.current.signature.inputs

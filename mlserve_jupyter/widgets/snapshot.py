@@ -8,6 +8,7 @@ from __future__ import annotations
 from html import escape
 
 from mlserve_jupyter.api.analytics import Figures
+from mlserve_jupyter.plain_text import plain
 from mlserve_jupyter.widgets import markup
 from mlserve_jupyter.widgets.page import Page
 from mlserve_jupyter.widgets.plots import Plot, histogram_plot, latency_plot, requests_plot
@@ -68,7 +69,7 @@ def text(page: Page) -> str:
     lines += [
         f"  {name:{width}}  {counted(each.n, 'request')}, {_summary(each)}" for name, each in rows
     ]
-    return "\n".join(lines)
+    return plain("\n".join(lines))
 
 
 def plots_of(page: Page) -> tuple[Plot, ...]:

@@ -17,6 +17,7 @@ from mlserve_jupyter.errors import (
     StorageFull,
     StorageUnavailable,
 )
+from mlserve_jupyter.plain_text import plain
 from mlserve_jupyter.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run_admin_command(
         person = create_admin(
             engine, email=asked.email, password=password, name=asked.name, origin=operator_origin()
         )
-        print(f"The administrator {person.name!r} signs in as {person.email}.")
+        print(plain(f"The administrator {person.name!r} signs in as {person.email}."))
         return 0
 
 

@@ -20,6 +20,7 @@ from traitlets.config.loader import ArgumentError
 from mlserve_jupyter.accounts.keys import record_of
 from mlserve_jupyter.accounts.token_secret import read_or_make_token_secret
 from mlserve_jupyter.errors import MLServeError, SettingsInvalid
+from mlserve_jupyter.plain_text import plain
 from mlserve_jupyter.server.settings_traits import SettingsTraits
 from mlserve_jupyter.server.standalone.access_log import check_target
 from mlserve_jupyter.server.standalone.admin import prepare_admins, run_admin_command
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         return _serve(app, arguments)
     except MLServeError as error:
-        print(f"jupyter mlserve: {error}", file=sys.stderr)
+        print(plain(f"jupyter mlserve: {error}"), file=sys.stderr)
         return 2
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlserve_jupyter.errors import InvalidRequest
+from mlserve_jupyter.plain_text import plain
 from mlserve_jupyter.server.standalone.admin import operator_origin
 from mlserve_jupyter.settings import Settings
 
@@ -73,7 +74,7 @@ def run_db_command(arguments: Sequence[str], settings_of: Callable[[list[str]], 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         logging.getLogger("alembic").setLevel(logging.WARNING)
     answer, text = asked.run(settings, asked)
-    print(msgspec.json.encode(answer).decode() if asked.json else text)
+    print(msgspec.json.encode(answer).decode() if asked.json else plain(text))
     return 0
 
 
