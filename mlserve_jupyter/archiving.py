@@ -143,8 +143,8 @@ def main() -> None:
                 retention.archive(cutoff(settings.retention_days))
         finally:
             engine.dispose()
-    except Conflict:
-        pass  # somebody does it already
+    except Conflict as error:
+        log.info("%s", error)  # somebody does it already
     except MLServeError as error:
         print(error, flush=True)
         os._exit(1)

@@ -68,7 +68,7 @@ def is_due(engine: Engine, before: datetime) -> bool:
             .where((archives.c.state.in_(["writing", "verified"])) | (archives.c.kept_until <= now))
         )
         detached = detached_partitions(connection)
-    return bool(unfinished or detached) or (first is not None and day_of(first) + DAY <= before)
+    return bool(unfinished or detached) or (first is not None and day_of(first) <= before - DAY)
 
 
 def day_of(at: datetime) -> datetime:

@@ -11,8 +11,10 @@
       archived
 
 Each arrow is a transaction, or is found out about by the next run, so that it may be cut off
-anywhere. No row goes before the file that holds it was read back from the store; which rows go is
-read from that file. Rollups stay. What is restored is archived already, and goes again in time.
+anywhere; each goes from the state that was read, so that of two processes at most one makes it. No
+row goes before the file that holds it was read back from the store; which rows go is read from that
+file, and they go while its archive is kept ``verified``. Rollups stay. What is restored is archived
+already, and goes again in time.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from math import inf
@@ -30,7 +31,8 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from mlserve_jupyter.analytics.archive_file import ArchiveWriter, read_content, read_rows
+from mlserve_jupyter.analytics.archive_file import read_rows
+from mlserve_jupyter.analytics.archive_folder import ArchiveFolder
 from mlserve_jupyter.analytics.archive_partitions import (
     detach,
     detached_partitions,
@@ -39,9 +41,18 @@ from mlserve_jupyter.analytics.archive_partitions import (
 from mlserve_jupyter.analytics.archive_rows import (
     Restored,
     delete_rows,
-    read_groups,
     restore_rows,
 )
+from mlserve_jupyter.analytics.archive_states import (
+    begin,
+    begin_restoring,
+    change,
+    discard,
+    hold,
+    hold_span,
+    take_over,
+)
+from mlserve_jupyter.analytics.archive_writing import write_day
 from mlserve_jupyter.analytics.archives import (
     BEGINNING,
     DAY,
@@ -50,12 +61,10 @@ from mlserve_jupyter.analytics.archives import (
     oldest_prediction,
     read_archives,
 )
-from mlserve_jupyter.errors import ArtifactCorrupt, Unavailable
+from mlserve_jupyter.errors import ArtifactCorrupt, Conflict, Unavailable
 from mlserve_jupyter.storage.engine import reading, writing
-from mlserve_jupyter.storage.folders import disk_errors, make_private_folder, remove_tree
 from mlserve_jupyter.storage.ids import new_id
 from mlserve_jupyter.storage.lock_retries import with_lock_retries
-from mlserve_jupyter.storage.monitoring_tables import archives
 from mlserve_jupyter.storage.object_store import ObjectStore
 from mlserve_jupyter.storage.partitions import Partition, read_partitions
 
@@ -72,6 +81,8 @@ Journal = Callable[[Connection, str, str, dict[str, Any]], None]
 
 class Retention:
     """Archives and restores; one at a time on a database, which the caller sees to.
+
+    Where that fails, nothing is lost: the one that was overtaken stops.
 
     Parameters
     ----------
@@ -97,7 +108,7 @@ class Retention:
     ) -> None:
         self._engine = engine
         self._objects = objects
-        self._folder = folder
+        self._folder = ArchiveFolder(folder)
         self._journal = journal
         self._may_go_on = may_go_on
 
@@ -117,6 +128,8 @@ class Retention:
             The first of these.
         StorageUnavailable, StorageFull, Unavailable
             The database, the store or the disk; or it was stopped.
+        Conflict
+            Another process works on the same archives; this one stops.
         """
         failures: list[ArtifactCorrupt] = []
         written: list[Archive] = []
@@ -155,23 +168,28 @@ class Retention:
             A file is gone, or is another one.
         StorageUnavailable, StorageFull
             The database or the store; the same call goes on with it.
+        Conflict
+            Another process works on the same archives; this one stops.
         """
         restored = []
+        self._sweep()
         for archive in read_archives(self._engine):
             if archive.state == "writing" or not _overlap(archive, begins_at, ends_at):
                 continue
             self._check()
             n_rows = n_without_model = 0
             with self._fetched(archive) as path:
-                self._set(archive, state="restoring", kept_until=kept_until)
+                with writing(self._engine) as connection:
+                    archive = begin_restoring(connection, archive, kept_until)
                 for rows in read_rows(path):
                     self._check()
                     with self._paced(), writing(self._engine) as connection:
+                        hold(connection, archive)
                         done = restore_rows(connection, rows)
                     n_rows += done.n_rows
                     n_without_model += done.n_without_model
             facts = {"n_rows": n_rows, "kept_until": kept_until.isoformat()}
-            self._set(archive, "predictions.restore", facts, state="restored")
+            archive = self._set(archive, "predictions.restore", facts, state="restored")
             restored.append((archive, Restored(n_rows, n_without_model)))
             log.info("The %d predictions of %s are back.", n_rows, archive.day)
         return restored
@@ -183,7 +201,7 @@ class Retention:
             self._check()
             with reading(self._engine, timeout_s=inf) as connection:
                 first = oldest_prediction(connection, since)
-            if first is None or day_of(first) + DAY > before:
+            if first is None or day_of(first) > before - DAY:
                 return
             since = day_of(first) + DAY
             held = {
@@ -194,36 +212,31 @@ class Retention:
                 yield day_of(first)
 
     def _archive_day(self, begins_at: datetime) -> Archive:
-        archive = self._begin(begins_at)
-        with self._working_on(archive) as folder:
-            new, back = folder / "new.parquet", folder / "back.parquet"
-            writer = ArchiveWriter(new)
-            for rows in read_groups(self._engine, begins_at, begins_at + DAY):
-                self._check()
-                writer.write(rows)
-            content = writer.close()
-            self._check()
-            sha256 = self._objects.put(archive.key, new)
-            self._check()
-            self._objects.get(archive.key, back, sha256)
-            if read_content(back) != content:
-                raise ArtifactCorrupt(
-                    f"The archive {archive.key} does not read as it was written, so that the "
-                    "predictions of that day stay where they are."
-                )
-            self._check()
-            done = self._set(
-                archive,
-                "predictions.archive",
-                {"n_rows": content.n_rows, "key": archive.key, "sha256": sha256},
-                state="verified",
-                sha256=sha256,
-                size_bytes=back.stat().st_size,
-                n_rows=content.n_rows,
+        archive = self._verified(self._begin(begins_at))
+        return archive if self._is_in_partition(archive) else self._remove_rows(archive)
+
+    def _verified(self, archive: Archive) -> Archive:
+        with self._folder.working_on(archive) as folder, self._unless_overtaken(archive):
+            file = write_day(self._engine, self._objects, folder, archive, self._check)
+            facts = {"n_rows": file.n_rows, "key": archive.key, "sha256": file.sha256}
+            return self._set(
+                archive, "predictions.archive", facts, state="verified", **file._asdict()
             )
-            if not self._is_in_partition(done):
-                done = self._remove_rows(done, back)
-            return done
+
+    @contextmanager
+    def _unless_overtaken(self, archive: Archive) -> Iterator[None]:
+        """Leave nothing of an archive that was taken over while it was written."""
+        try:
+            yield
+        except (ArtifactCorrupt, Conflict):
+            try:
+                with writing(self._engine) as connection:
+                    hold(connection, archive)
+            except Conflict:
+                # Whoever took it over may have removed the file before it was there.
+                self._objects.delete(archive.key)
+                raise
+            raise
 
     def _begin(self, begins_at: datetime) -> Archive:
         id = new_id()
@@ -240,21 +253,22 @@ class Retention:
             kept_until=None,
         )
         with writing(self._engine) as connection:
-            connection.execute(archives.insert().values(**archive.__dict__))
+            begin(connection, archive)
         return archive
 
     def _sweep(self) -> None:
-        """Clear away what runs that were cut off have left; the folder may serve others, too."""
-        own = {archive.id for archive in read_archives(self._engine)}
-        with disk_errors(self._folder):
-            make_private_folder(self._folder)
-            for folder in self._folder.iterdir():
-                if folder.name in own:
-                    remove_tree(folder)
+        """Clear away what runs that were cut off have left.
+
+        Of two that begin the same day at most one verifies it; a file goes only when it cannot be
+        verified any more.
+        """
+        self._folder.clear(read_archives(self._engine))
         for archive in read_archives(self._engine, ["writing"]):  # all of its rows are in the table
-            self._objects.delete(archive.key)
             with writing(self._engine) as connection:
-                connection.execute(archives.delete().where(archives.c.id == archive.id))
+                taken = take_over(connection, archive)
+            self._objects.delete(taken.key)
+            with writing(self._engine) as connection:
+                discard(connection, taken)
 
     def _removable(self) -> list[Archive]:
         """Return the archives whose rows are to be deleted one by one.
@@ -264,24 +278,24 @@ class Retention:
         now = datetime.now(timezone.utc)
         removable = []
         for archive in read_archives(self._engine, ["verified", "restoring", "restored"]):
-            is_over = archive.kept_until is None or archive.kept_until <= now
-            if is_over and not self._is_in_partition(archive):
+            if archive.kept_until is not None and archive.kept_until > now:
+                continue
+            if archive.state != "verified":
+                archive = self._set(archive, state="verified", kept_until=None)
+            if not self._is_in_partition(archive):
                 removable.append(archive)
-            elif is_over and archive.state != "verified":
-                self._set(archive, state="verified", kept_until=None)
         return removable
 
-    def _remove_rows(self, archive: Archive, path: Path | None = None) -> Archive:
-        """Delete from the table what the file holds."""
-        if path is None:
-            with self._fetched(archive) as path:
-                return self._remove_rows(archive, path)
-        for rows in read_rows(path):
-            self._check()
-            with self._paced(), writing(self._engine, durable=False) as connection:
-                delete_rows(connection, rows)
+    def _remove_rows(self, archive: Archive) -> Archive:
+        """Delete from the table what the file holds, which is fetched once more for it."""
+        with self._fetched(archive) as path:
+            for rows in read_rows(path):
+                self._check()
+                with self._paced(), writing(self._engine, durable=False) as connection:
+                    hold(connection, archive)
+                    delete_rows(connection, rows)
         facts = {"n_rows": archive.n_rows, "key": archive.key}
-        return self._set(archive, "predictions.remove", facts, state="archived", kept_until=None)
+        return self._set(archive, "predictions.remove", facts, state="archived")
 
     def _is_in_partition(self, archive: Archive) -> bool:
         return any(
@@ -321,8 +335,13 @@ class Retention:
     def _detach(self, partition: Partition) -> None:
         def attempt() -> None:
             self._check()
+            held = self._archives_of(partition)
+            if not {archive.state for archive in held} <= {"verified", "archived"}:
+                return
             with writing(self._engine) as connection:
-                detach(connection, partition)
+                hold_span(connection, partition.begins_at, partition.ends_at, held)
+                if partition in read_partitions(connection):
+                    detach(connection, partition)
 
         with_lock_retries(attempt, LOCK_FOR_S)
 
@@ -332,43 +351,39 @@ class Retention:
 
     def _drop(self, partition: Partition) -> None:
         """Drop a detached partition, but not what came too late for its archives."""
-        held = [
-            archive
-            for archive in read_archives(self._engine)
-            if archive.state != "writing"
-            and _overlap(archive, partition.begins_at, partition.ends_at)
-        ]
+        held = self._archives_of(partition)
         with ExitStack() as stack:
-            paths = [stack.enter_context(self._fetched(archive)) for archive in held]
+            paths = [
+                stack.enter_context(self._fetched(archive))
+                for archive in held
+                if archive.state != "writing"
+            ]
             self._check()
             with writing(self._engine, timeout_s=inf) as connection:
+                hold_span(connection, partition.begins_at, partition.ends_at, held)
+                if partition not in detached_partitions(connection):
+                    return
                 drop_detached(connection, partition, chain.from_iterable(map(read_rows, paths)))
                 for archive in held:
                     if archive.state == "verified":
                         facts = {"n_rows": archive.n_rows, "key": archive.key}
-                        _change(connection, archive, state="archived")
+                        change(connection, archive, state="archived")
                         self._journal(connection, "predictions.remove", _target(archive), facts)
+
+    def _archives_of(self, partition: Partition) -> list[Archive]:
+        return [
+            archive
+            for archive in read_archives(self._engine)
+            if _overlap(archive, partition.begins_at, partition.ends_at)
+        ]
 
     @contextmanager
     def _fetched(self, archive: Archive) -> Iterator[Path]:
         """Give the file of an archive, whose bytes are those that were verified."""
-        with self._working_on(archive) as folder:
+        with self._folder.working_on(archive) as folder:
             path = folder / "archive.parquet"
             self._objects.get(archive.key, path, str(archive.sha256))
             yield path
-
-    @contextmanager
-    def _working_on(self, archive: Archive) -> Iterator[Path]:
-        """Give a folder for an archive's files under way."""
-        folder = self._folder / archive.id
-        with disk_errors(folder):
-            remove_tree(folder)
-            make_private_folder(self._folder)
-            make_private_folder(folder)
-        try:
-            yield folder
-        finally:
-            remove_tree(folder)
 
     @contextmanager
     def _paced(self) -> Iterator[None]:
@@ -389,16 +404,11 @@ class Retention:
         **changes: Any,
     ) -> Archive:
         """Change an archive's row, in one transaction with its event; values as the row's."""
-        changed = replace(archive, **changes)
         with writing(self._engine) as connection:
-            _change(connection, changed, **changes)
+            changed = change(connection, archive, **changes)
             if action is not None:
                 self._journal(connection, action, _target(archive), facts or {})
         return changed
-
-
-def _change(connection: Connection, archive: Archive, **values: Any) -> None:
-    connection.execute(archives.update().where(archives.c.id == archive.id).values(**values))
 
 
 def _target(archive: Archive) -> str:

@@ -67,7 +67,8 @@ def leadership_of(engine: Engine, name: str, lease_s: float = LEASE_S) -> Leader
         takes it back after one and a half times that.
     """
     if engine.dialect.name == "sqlite":
-        return _FileLock(Path(f"{engine.url.database}-{name}.lock"))
+        # One file may be known by several paths, by symbolic links.
+        return _FileLock(Path(f"{os.path.realpath(str(engine.url.database))}-{name}.lock"))
     digest = hashlib.sha256(f"mlserve {name}".encode()).digest()
     return _AdvisoryLock(engine, int.from_bytes(digest[:8], "big", signed=True), lease_s)
 
