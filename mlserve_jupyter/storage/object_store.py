@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from mlserve_jupyter.errors import ArtifactCorrupt
+from mlserve_jupyter.errors import ArtifactCorrupt, StorageUnavailable
 from mlserve_jupyter.settings import FOLDER_PROTOCOLS, Settings
 from mlserve_jupyter.storage.folders import (
     disk_errors,
@@ -30,6 +30,7 @@ from mlserve_jupyter.storage.folders import (
 
 _KEY = re.compile(r"[A-Za-z0-9_.~=-]+(?:/[A-Za-z0-9_.~=-]+)*", re.ASCII)
 _PIECE_BYTES = 2**20
+_TRIES = 10
 PART = ".part"
 """How the names of files end that are being written."""
 
@@ -174,7 +175,7 @@ class FolderObjects:
             except FileNotFoundError:
                 raise missing(key) from None
             with file:
-                found = _write(draft, iter(lambda: file.read(_PIECE_BYTES), b""))
+                found = _write(_create(draft), iter(lambda: file.read(_PIECE_BYTES), b""))
             check_sha256(key, found, sha256)
 
     def list(self, prefix: str) -> list[StoredObject]:
@@ -204,11 +205,11 @@ class FolderObjects:
     def delete(self, key: str) -> None:
         """Remove a file, see :meth:`ObjectStore.delete`."""
         path = self._path(key)
-        with disk_errors(path):
-            if path.exists():
-                path.unlink()
-                sync_folder(path.parent)
-                self._remove_empty(path.parent)
+        # Others may be removing the same, and the folders that it leaves empty.
+        with disk_errors(path), suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
+            self._remove_empty(path.parent)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -216,10 +217,19 @@ class FolderObjects:
     def _put(self, key: str, pieces: Iterator[bytes]) -> str:
         path = self._path(key)
         make_private_folder(self._root)
-        with disk_errors(path):
-            make_parents(path, self._root)
         with appearing(path) as draft, disk_errors(path):
-            return _write(draft, pieces)
+            return _write(self._create(draft), pieces)
+
+    def _create(self, draft: Path) -> int:
+        """Open a new file; until it is there, others may remove its folders as empty ones."""
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):
+                try:
+                    make_parents(draft, self._root)
+                except StorageUnavailable as error:
+                    raise (error.__cause__ or error) from None
+                return _create(draft)
+        return _create(draft)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -305,9 +315,12 @@ def missing(key: str) -> ArtifactCorrupt:
     )
 
 
-def _write(path: Path, pieces: Iterator[bytes]) -> str:
+def _create(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+
+def _write(fd: int, pieces: Iterator[bytes]) -> str:
     digest = hashlib.sha256()
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with open(fd, "wb", buffering=0) as file:
         for piece in pieces:
             digest.update(piece)

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -179,3 +180,24 @@ def test_a_file_system_whose_package_is_missing_is_refused_with_the_packages_nam
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(SettingsInvalid, match=r"pip install 'mlserve_jupyter\[s3\]'"):
         Settings(data_dir=tmp_path, artifacts_url="s3://bucket/prefix")
+
+
+def test_folders_that_others_remove_as_empty_fail_no_put_and_no_delete(tmp_path: Path) -> None:
+    store = FolderObjects(tmp_path / "mounted")
+    failures: list[Exception] = []
+
+    def come_and_go(number: int) -> None:
+        try:
+            for _ in range(150):
+                store.put_bytes(f"a/b/{number}/file", b"content")
+                store.delete(f"a/b/{number}/file")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [Thread(target=come_and_go, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert list((tmp_path / "mounted").iterdir()) == []
