@@ -10,6 +10,7 @@ from mlserve_jupyter.api.audit import ListEvents
 from mlserve_jupyter.api.event_export import csv_header, csv_lines
 from mlserve_jupyter.api.json_lines import json_lines
 from mlserve_jupyter.server.documentation import PageQuery, Time, documented
+from mlserve_jupyter.server.misfits import check_code
 from mlserve_jupyter.server.policy import ACCOUNTS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.threads import in_reading_thread
@@ -60,6 +61,7 @@ class AuditResource(Resource):
         from mlserve_jupyter.accounts.audit_pages import EventFilter, list_events
 
         query = self.decode_query(AuditQuery)
+        check_code("outcome", query.outcome, ("ok",))
         wanted = EventFilter(query.actor, query.action, query.outcome, query.since, query.until)
         services = await self.platform.services()
         await in_reading_thread(self.platform.audit.flush, FLUSH_TIMEOUT_S)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from mlserve_jupyter.api.nearest import nearest_names
+from mlserve_jupyter.errors import InvalidRequest, MLServeError, NotebookError
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -26,6 +27,34 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     else:
         advice = f"It takes {', '.join(known)}." if known else "It takes none."
     return f"{what} {name[:40]!r}. {advice}"
+
+
+def check_code(argument: str, given: str | None, others: Iterable[str]) -> None:
+    """Refuse a query argument that is no error's code, and none of the others that it may be.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the nearest.
+    """
+    others = tuple(others)
+    codes = {kind.code for kind in _all_below(MLServeError)}
+    if given is None or given in others or given in codes:
+        return
+    near = nearest_names(given, (*others, *sorted(codes)))
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    raise InvalidRequest(
+        f"{argument!r} must be {', '.join(map(repr, others))} or the code of an error, not "
+        f"{given[:40]!r}.{meant}"
+    )
+
+
+def _all_below(kind: type[MLServeError]) -> Iterator[type[MLServeError]]:
+    """Give the classes of errors that a server answers with."""
+    for each in kind.__subclasses__():
+        if each is not NotebookError:
+            yield each
+            yield from _all_below(each)
 
 
 def misfit(

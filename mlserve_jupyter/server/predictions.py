@@ -8,14 +8,21 @@ import msgspec
 
 from mlserve_jupyter.api.prediction_export import CONTENT_TYPES, ExportFormat, open_export
 from mlserve_jupyter.api.resources import ListPredictions
-from mlserve_jupyter.errors import ModelNotFound, UnsupportedMediaType, VersionNotFound
+from mlserve_jupyter.errors import (
+    InvalidRequest,
+    ModelNotFound,
+    UnsupportedMediaType,
+    VersionNotFound,
+)
 from mlserve_jupyter.server.documentation import PageQuery, Time, documented
+from mlserve_jupyter.server.misfits import check_code, unknown_name
 from mlserve_jupyter.server.policy import MODELS, requires
 from mlserve_jupyter.server.resource import Resource
 from mlserve_jupyter.threads import in_reading_thread
 
 if TYPE_CHECKING:
     from mlserve_jupyter.analytics.prediction_pages import CallFilter
+    from mlserve_jupyter.registry.catalog import CatalogModel
 
 FLUSH_TIMEOUT_S = 2.0
 EXPORT_ROWS = 1000
@@ -99,6 +106,7 @@ class PredictionsResource(Resource):
     async def get(self, model: str) -> None:
         """List calls, newest first, with all that were answered before this request."""
         query = self.decode_query(PredictionsQuery)
+        check_code("status", query.status, ("ok", "failed"))
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
@@ -107,7 +115,7 @@ class PredictionsResource(Resource):
         await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
         format = query.format or accepted_format(self.request.headers.get("Accept", ""))
         if format != "json":
-            await self._export(found.id, f"{found.name}.{format}", format, _filter(query))
+            await self._export(found, format, query)
             return
         page = await in_reading_thread(
             services.log.list_predictions,
@@ -116,6 +124,8 @@ class PredictionsResource(Resource):
             limit=self.page_limit,
             cursor=query.cursor or None,
         )
+        if not page.items:
+            _check_method(found, query.method)
         self.answer(
             ListPredictions(
                 items=list(page.items),
@@ -125,7 +135,7 @@ class PredictionsResource(Resource):
         )
 
     async def _export(
-        self, model_id: str, name: str, format: ExportFormat, wanted: CallFilter
+        self, model: CatalogModel, format: ExportFormat, query: PredictionsQuery
     ) -> None:
         """Stream all calls, page by page: no more than one is in memory, however slow the reader.
 
@@ -133,9 +143,12 @@ class PredictionsResource(Resource):
         """
         log = (await self.platform.services()).log
         export = await in_reading_thread(open_export, format)
-        page = await in_reading_thread(log.list_predictions, model_id, wanted, EXPORT_ROWS)
+        wanted = _filter(query)
+        page = await in_reading_thread(log.list_predictions, model.id, wanted, EXPORT_ROWS)
+        if not page.items:
+            _check_method(model, query.method)
         self.set_header("Content-Type", CONTENT_TYPES[format])
-        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.set_header("Content-Disposition", f'attachment; filename="{model.name}.{format}"')
         self.write(export.begin())
         while True:
             self.write(await in_reading_thread(export.add, page.items, goes_on=True))
@@ -144,13 +157,29 @@ class PredictionsResource(Resource):
                 break
             page = await in_reading_thread(
                 log.list_predictions,
-                model_id,
+                model.id,
                 wanted,
                 EXPORT_ROWS,
                 page.next_cursor,
                 goes_on=True,
             )
         await self.finish(await in_reading_thread(export.end, goes_on=True))
+
+
+def _check_method(model: CatalogModel, method: str | None) -> None:
+    """Refuse a method that no version has, of which the log has nothing.
+
+    It does have calls that named one, and were refused.
+
+    Raises
+    ------
+    InvalidRequest
+        Naming the nearest.
+    """
+    methods = {each for version in model.versions.values() for each in version.methods}
+    if method is not None and method not in methods:
+        what = f"No version of model {model.name!r} has the method"
+        raise InvalidRequest(unknown_name(what, method, sorted(methods)))
 
 
 def accepted_format(accept: str) -> Literal["json"] | ExportFormat:

@@ -166,6 +166,37 @@ def test_calls_are_found_by_time_status_and_caller(server: LiveServer) -> None:
     assert logged(server, "logged", labelled="true") == []
 
 
+@pytest.mark.parametrize("format", ["json", "csv"])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("status=faild", "not 'faild'. Did you mean 'failed'?"),
+        ("status=no_model", "'status' must be 'ok', 'failed' or the code of an error"),
+        ("status=model_faild", "Did you mean 'model_failed'?"),
+        ("method=predct", "the method 'predct'. Did you mean 'predict'?"),
+    ],
+)
+def test_what_no_call_can_have_is_refused_with_the_nearest(
+    server: LiveServer, query: str, said: str, format: str
+) -> None:
+    answer = server.request("GET", f"{LOG}?{query}&format={format}")
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+    events = server.request("GET", "api/v1/audit?outcome=okk")
+    assert events.status_code == 400
+    assert "Did you mean 'ok'?" in events.json()["message"]
+
+
+def test_calls_of_a_method_that_there_is_not_are_found_where_somebody_made_them(
+    server: LiveServer, tmp_path: Path
+) -> None:
+    deploy(server, "misnamed", tmp_path)
+    server.request("POST", "api/v1/predict/misnamed?method=predct", json={"instances": [[1.0]]})
+    assert [call["status"] for call in logged(server, "misnamed", method="predct")] == [
+        "invalid_request"
+    ]
+
+
 @pytest.mark.parametrize(
     "query", ["since=yesterday", "version=0", "labelled=perhaps", "format=xlsx", "since=1"]
 )
