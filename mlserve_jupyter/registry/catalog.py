@@ -373,8 +373,8 @@ class Catalog:
         found = self.model(caller, model_ref)
         if not found.is_managed_by(caller):
             raise PermissionDenied(
-                f"The model {found.reference_for(caller)!r} is yours to call, not to change: ask "
-                f"{found.owner!r}, or an administrator.",
+                f"The model {found.reference_for(caller)!r} is yours to call; to change it, or to "
+                f"read its log and reports, ask {found.owner!r} or an administrator.",
                 model=found.reference_for(caller),
             )
         return found

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mlserve_jupyter.registry.catalog import CatalogModel
 
 _MAX_LISTED = 10
+_SHARED = (
+    "Models of others can be called once they are shared with you: `%mlserve list --scope all` "
+    "lists which are."
+)
 
 
 def model_not_found(
@@ -37,8 +41,15 @@ def model_not_found(
     elif own:
         listed = ", ".join(repr(name) for name in own[:5]) + (", …" if len(own) > 5 else "")
         advice = f"The models here are {listed}."
+        if "~" in model_ref:
+            advice += f" {_SHARED}"
+    elif "~" in model_ref:
+        advice = _SHARED
     else:
-        advice = "Nothing is deployed yet: deploy a model with `%mlserve deploy`."
+        advice = (
+            "You have deployed none yet: deploy one with `%mlserve deploy`, or see with `%mlserve "
+            "list --scope all` which others have shared with you."
+        )
     return ModelNotFound(f"There is no model {shown!r}. {advice}", model=shown, near=near)
 
 

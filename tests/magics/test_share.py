@@ -59,8 +59,26 @@ def test_another_users_model_is_called_and_listed_as_theirs(
     assert notebook.predict("owner~theirs", [[3.0]]) == [[6.0]]
     assert "owner~theirs" in str(notebook.list(scope="public"))
     assert "theirs" not in str(notebook.list())
-    with pytest.raises(RequestFailed, match="yours to call, not to change"):
+    with pytest.raises(RequestFailed, match=r"is yours to call; to change it"):
         notebook.share("owner~theirs", private=True)
+    with pytest.raises(RequestFailed, match=r"or to read its log and reports, ask 'owner'"):
+        notebook.logs("owner~theirs")
+
+
+def test_a_model_that_is_not_shared_is_asked_for_as_one_that_is_not_there(
+    notebook: Any, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.deploy(double, name="kept-back", sample=[[1.0]])
+    monkeypatch.setenv("MLSERVE_KEY", ann.key)
+    said = []
+    for name in ("owner~kept-back", "owner~no-such"):
+        with pytest.raises(RequestFailed, match=r"once they are shared with you") as caught:
+            notebook.predict(name, [[1.0]])
+        said.append(caught.value.message.replace(name, "…"))
+    assert said[0] == said[1]
+    assert "deploy" not in said[0]
+    with pytest.raises(RequestFailed, match=r"You have deployed none yet"):
+        notebook.predict("kept-back", [[1.0]])
 
 
 def test_choices_that_contradict_each_other_are_refused(notebook: Any) -> None:
