@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlserve_jupyter.magics.snippet import snippet
     from mlserve_jupyter.magics.stats import stats
     from mlserve_jupyter.magics.targets import targets
+    from mlserve_jupyter.magics.warm import warm
 
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "snippet",
     "stats",
     "targets",
+    "warm",
 ]
 
 _MODULES = {
@@ -82,6 +84,7 @@ _MODULES = {
     "snippet": "magics.snippet",
     "stats": "magics.stats",
     "targets": "magics.targets",
+    "warm": "magics.warm",
 }
 
 

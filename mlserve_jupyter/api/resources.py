@@ -154,6 +154,8 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
         Whether the caller may change it: its owner may, and administrators.
     logging
         What the prediction log keeps of its calls.
+    keep_warm
+        Whether the version that answers by default is kept in memory, called or not.
     """
 
     id: str
@@ -171,6 +173,7 @@ class DescribeModel(msgspec.Struct, frozen=True, kw_only=True):
     shared_with: list[str] = []
     may_change: bool = True
     logging: LogPolicy = LogPolicy()
+    keep_warm: bool = False
 
 
 class ListModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +210,8 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         All the names of users with whom it is shared from now on, with ``"visibility": "shared"``.
     logging
         What changes of what the prediction log keeps of its calls; what is not given stays.
+    keep_warm
+        Whether the version that answers by default is kept in memory, called or not.
     """
 
     description: str | msgspec.UnsetType = msgspec.UNSET
@@ -215,6 +220,7 @@ class UpdateModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         msgspec.UNSET
     )
     logging: LogChanges | msgspec.UnsetType = msgspec.UNSET
+    keep_warm: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class UpdateVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -138,6 +138,13 @@ class Client(AlertCalls, AnalyticsCalls, LogCalls, QualityCalls):
         changes = UpdateModel(
             visibility=visibility, shared_with=msgspec.UNSET if users is None else [*users]
         )
+        return self._update_model(name, changes)
+
+    def set_keep_warm(self, name: str, keep_warm: bool) -> DescribeModel:
+        """Say whether a model is kept in memory, called or not."""
+        return self._update_model(name, UpdateModel(keep_warm=keep_warm))
+
+    def _update_model(self, name: str, changes: UpdateModel) -> DescribeModel:
         return self._send(
             "PATCH",
             _model_path(name),

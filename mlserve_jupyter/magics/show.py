@@ -71,6 +71,8 @@ class Model(Display):
         yield "calls", calls
         yield "who may call", visibility_words(self.model)
         yield "logged", policy_words(self.model.logging)
+        if self.model.keep_warm:
+            yield "kept warm", "in memory, called or not"
         if self.model.description:
             yield "description", self.model.description
         current = self.current

@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     name: Subcommand(name)
     for name in (
         "deploy", "list", "show", "predict", "logs", "logging", "snippet", "share", "archive",
-        "stats", "compare", "dashboard", "drift", "label", "quality",
+        "warm", "stats", "compare", "dashboard", "drift", "label", "quality",
         "alerts", "keys create", "keys list", "keys revoke", "login", "targets",
     )
 }  # fmt: skip
@@ -67,6 +67,7 @@ _MEANT = {
     **dict.fromkeys(("delete", "remove", "rm", "undeploy", "stop", "retire"), "archive NAME"),
     **dict.fromkeys(("unarchive", "restore", "undo"), "archive NAME --version N --undo"),
     **dict.fromkeys(("publish", "grant", "visibility"), "share NAME"),
+    **dict.fromkeys(("keep-warm", "pin", "preload", "load"), "warm NAME --on"),
     **dict.fromkeys(("key", "token", "api-key"), "keys create NAME"),
     **dict.fromkeys(("metrics", "analytics", "usage"), "stats [NAME]"),
     **dict.fromkeys(("monitor", "watch", "board"), "dashboard [NAME]"),

@@ -153,6 +153,8 @@ class CatalogModel:
         Names of users by their id; of weight where the visibility is ``shared``.
     logging
         What the prediction log keeps of its calls.
+    keep_warm
+        Whether its default version is kept in memory, called or not.
     """
 
     id: str
@@ -166,6 +168,7 @@ class CatalogModel:
     visibility: Visibility = "private"
     shared_with: Mapping[str, str] = field(default_factory=dict)
     logging: LogPolicy = field(default_factory=LogPolicy)
+    keep_warm: bool = False
 
     def is_managed_by(self, caller: User) -> bool:
         """Whether the caller may change it, and see all of it: its owner, and administrators."""
@@ -254,6 +257,7 @@ class CatalogModel:
             shared_with=sorted(self.shared_with.values()) if in_full else [],
             may_change=in_full,
             logging=self.logging,
+            keep_warm=self.keep_warm,
         )
 
 
@@ -442,6 +446,12 @@ class Catalog:
         """Go through all versions of all owners."""
         for model in self._by_id.values():
             yield from model.versions.values()
+
+    def kept_warm(self) -> Iterator[ServedVersion]:
+        """Go through the default versions of the models that are kept in memory, by name."""
+        for model in self._in_order:
+            if model.keep_warm and model.default is not None:
+                yield model.default
 
     def by_id(self, model_id: str) -> CatalogModel:
         """Return the model of that id, whose owner the caller has checked before.

@@ -147,6 +147,7 @@ class Registry:
                         visibility=row.visibility,
                         shared_with=shares.get(row.id, {}),
                         logging=log_policy_of(row) or LogPolicy(),
+                        keep_warm=row.keep_warm,
                     )
                     for row in rows
                 ],
@@ -203,7 +204,7 @@ class Registry:
     def update_model(
         self, model_id: str, changes: UpdateModel, journal: Journal = no_journal
     ) -> None:
-        """Change a model's description, who may call it, or what is logged of its calls.
+        """Change a model's description, who may call it, what is logged, or whether it stays warm.
 
         Raises
         ------
@@ -214,7 +215,8 @@ class Registry:
         """
         now = datetime.now(timezone.utc)
         with changing(self._engine) as connection:
-            values = {} if changes.description is UNSET else {"description": changes.description}
+            given = {"description": changes.description, "keep_warm": changes.keep_warm}
+            values = {name: value for name, value in given.items() if value is not UNSET}
             changed = connection.execute(
                 models.update().where(models.c.id == model_id).values(updated_at=now, **values)
             )
@@ -226,6 +228,9 @@ class Registry:
             policy = change_log_policy(connection, model_id, changes.logging, now)
             if policy:
                 journal(connection, "model.logging", _shown_model(connection, model_id), policy)
+            if "keep_warm" in values:
+                warmth = {"keep_warm": changes.keep_warm}
+                journal(connection, "model.keep_warm", _shown_model(connection, model_id), warmth)
 
     def update_version(
         self,

@@ -230,7 +230,7 @@ class ModelResource(_ModelResource):
     )
     @requires("write", MODELS, scope="deploy")
     async def patch(self, model: str) -> None:
-        """Change a model's description, who may call it, or what is logged of its calls."""
+        """Change a model's description, who may call it, what is logged, or if it stays warm."""
         changes = self.decode_body(UpdateModel)
         services = await self.platform.services()
         user = await services.user(self.caller)

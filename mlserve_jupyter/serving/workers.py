@@ -37,6 +37,8 @@ class WorkerPool:
     on_lost
         Told of the models, by key and least recently used first, that a worker held when it ended
         before its time.
+    keeps
+        Says of an environment that is idle whether its processes stay nevertheless.
     """
 
     def __init__(self, settings: Settings, log_dir: Path) -> None:
@@ -44,6 +46,7 @@ class WorkerPool:
         self._log_dir = log_dir
         self._environments: dict[str, Environment] = {}
         self.on_lost: Callable[[list[str]], None] | None = None
+        self.keeps: Callable[[Environment], bool] | None = None
         self._idle_check: asyncio.Task[None] | None = None
 
     def environment(self, interpreter: str) -> Environment:
@@ -102,8 +105,9 @@ class WorkerPool:
     async def _close_idle(self) -> None:
         while True:
             await asyncio.sleep(min(30.0, self._settings.worker_idle_s))
-            for environment in self._environments.values():
-                if environment.idle_s() > self._settings.worker_idle_s:
+            for environment in self.environments():
+                is_idle = environment.idle_s() > self._settings.worker_idle_s
+                if is_idle and not (self.keeps is not None and self.keeps(environment)):
                     await environment.aclose()
 
 

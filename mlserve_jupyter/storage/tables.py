@@ -169,6 +169,8 @@ models = sa.Table(
     sa.Column("visibility", sa.String(16), nullable=False, server_default="private"),
     # What the prediction log keeps of its calls; None for all.
     sa.Column("log_policy", json_text),
+    # Whether it is loaded ahead of its calls, also if nobody has called it lately.
+    sa.Column("keep_warm", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     # Also the index of the foreign key.

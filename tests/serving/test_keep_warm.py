@@ -24,12 +24,13 @@ from sklearn.tree import DecisionTreeClassifier
 import mlserve_jupyter
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.api.manifest import Environment
-from mlserve_jupyter.api.resources import UpdateVersion, Verification
+from mlserve_jupyter.api.resources import UpdateModel, UpdateVersion, Verification
 from mlserve_jupyter.api.signature import Signature
 from mlserve_jupyter.errors import WorkerDied
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.services import Services
+from mlserve_jupyter.serving import keep_warm
 from mlserve_jupyter.serving.call_record import PredictRequest
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.tables import prediction_counts
@@ -189,6 +190,111 @@ async def test_no_more_is_loaded_than_fits_and_than_is_set(
     async with opened(replace(settings, keep_warm_models=0)) as services:
         await asyncio.sleep(1.5)
         assert services.workers.environments() == []
+
+
+async def keep(services: Services, version: ServedVersion, wanted: bool = True) -> None:
+    change = UpdateModel(keep_warm=wanted)
+    await services.change(services.registry.update_model, version.model_id, change)
+
+
+async def test_what_is_kept_is_loaded_at_start_before_all_else_though_nobody_has_called_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        called, kept, *old_and_new = [
+            await publish(services, name, toys.SumModel(), tmp_path)
+            for name in ("called", "kept", "two", "two")
+        ]
+        await call(services, called)
+        await keep(services, kept)
+        await keep(services, old_and_new[0])
+        await keep(services, called)
+        await keep(services, called, False)
+    async with opened(settings) as services:
+        await until(lambda: len(loaded(services)) == 3)
+        assert loaded(services) == [kept.id, old_and_new[1].id, called.id]
+        await call(services, kept)
+        assert await last_load_ms(services, kept) == 0
+
+
+async def test_what_is_kept_counts_towards_the_memory_but_not_towards_what_was_called_lately(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        versions = [
+            await publish(services, name, toys.BallastModel(10 * MIB), tmp_path)
+            for name in ("called", "first", "second")
+        ]
+        called, first, second = versions
+        await call(services, called)
+        await keep(services, first)
+        await keep(services, second)
+    async with opened(replace(settings, keep_warm_models=1)) as services:
+        await until(lambda: loaded(services) == [first.id, second.id, called.id])
+    async with opened(replace(settings, max_loaded_bytes=25 * MIB)) as services:
+        await until(lambda: loaded(services) == [first.id, second.id])
+    async with opened(replace(settings, keep_warm_models=0)) as services:
+        await asyncio.sleep(1.5)
+        assert services.workers.environments() == []
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is looked after without the waits that spare others."""
+    monkeypatch.setattr(keep_warm, "START_AFTER_S", 0.05)
+    monkeypatch.setattr(keep_warm, "KEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(keep_warm, "RELOAD_EVERY_S", 0.0)
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_is_kept_is_loaded_soon_wherever_that_was_said(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        version = await publish(services, "kept", toys.SumModel(), tmp_path)
+    async with opened(settings) as services, opened(settings) as others:
+        await keep(others, version)
+        await until(lambda: loaded(services) == loaded(others) == [version.id])
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_is_kept_is_loaded_first_after_its_worker_has_ended(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with opened(settings) as services:
+        kept, called = [
+            await publish(services, name, toys.SumModel(), tmp_path) for name in ("kept", "called")
+        ]
+        await keep(services, kept)
+        await until(lambda: loaded(services) == [kept.id])
+        await call(services, called)
+        await kill_worker(services)
+        await until(lambda: loaded(services) == [kept.id, called.id])
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_is_kept_stays_where_nobody_calls(settings: Settings, tmp_path: Path) -> None:
+    async with opened(replace(settings, worker_idle_s=0.3)) as services:
+        kept = await publish(services, "kept", toys.SumModel(), tmp_path)
+        await keep(services, kept)
+        await until(lambda: loaded(services) == [kept.id])
+        await asyncio.sleep(1.5)
+        assert loaded(services) == [kept.id]
+        await keep(services, kept, False)
+        await until(lambda: loaded(services) == [])
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_is_kept_and_cannot_be_loaded_is_tried_once(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(settings) as services:
+        bad = await publish(services, "bad", toys.ExitAtLoad(), tmp_path)
+        with caplog.at_level(logging.WARNING, "mlserve_jupyter"):
+            await keep(services, bad)
+            await until(lambda: "cannot be loaded ahead" in caplog.text)
+            await asyncio.sleep(1.0)
+        assert caplog.text.count("cannot be loaded ahead") == 1
 
 
 @pytest.mark.parametrize("how", ["killed while idle", "killed by a call"])

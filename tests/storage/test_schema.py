@@ -18,11 +18,13 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mlserve_jupyter.accounts.audit import AuditEvent, Origin, write_event
+from mlserve_jupyter.api.resources import UpdateModel
 from mlserve_jupyter.errors import SchemaUnknown
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine, reading, writing
 from mlserve_jupyter.storage.schema import HEAD_REVISION, MIGRATIONS, prepare_schema
 from mlserve_jupyter.storage.tables import metadata
+from tests.registry.deploys import Deploys
 from tests.storage.databases import processes, settings_in
 
 
@@ -92,6 +94,27 @@ def test_the_schema_goes_down_to_nothing_and_up_again(engine: Engine) -> None:
             command.downgrade(config, "base")
         with reading(engine) as connection:
             assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+
+
+def test_a_model_stays_as_it_is_while_the_schema_goes_down_by_one_and_up_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    prepare_schema(engine)
+    deploys = Deploys(engine, tmp_path / "models")
+    served = deploys("kept")
+    deploys.registry.update_model(served.model_id, UpdateModel(keep_warm=True, visibility="public"))
+    with writing(engine) as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+    prepare_schema(engine)
+    kept = deploys.registry.snapshot().by_id(served.model_id)
+    assert (kept.name, kept.visibility, kept.keep_warm) == ("kept", "public", False)
+    assert kept.default == served
+    with reading(engine) as connection:
+        inspector = sa.inspect(connection)
+        assert len(inspector.get_check_constraints("models")) == 1
+        assert len(inspector.get_foreign_keys("models")) == 1
 
 
 def test_a_known_schema_is_not_touched_and_alembic_is_not_imported(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.engine import Engine
 
+from mlserve_jupyter.api.resources import UpdateModel
 from mlserve_jupyter.errors import StorageUnavailable
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage import schema as module
@@ -86,6 +87,21 @@ def test_the_schema_goes_down_to_nothing_and_up_again(engine: Engine) -> None:
                 sa.text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
             )
             assert functions.all() == []
+
+
+def test_a_model_of_the_release_before_is_not_kept_warm(engine: Engine, tmp_path: Path) -> None:
+    go_to(engine, "0004")
+    deploys = Deploys(engine, tmp_path / "models")
+    served = deploys()
+    prepare_schema(engine)
+    assert not deploys.registry.snapshot().by_id(served.model_id).keep_warm
+    deploys.registry.update_model(served.model_id, UpdateModel(keep_warm=True))
+    [kept] = deploys.registry.snapshot().kept_warm()
+    assert kept == served
+    go_to(engine, "0004")
+    assert "keep_warm" not in {each["name"] for each in sa.inspect(engine).get_columns("models")}
+    prepare_schema(engine)
+    assert not deploys.registry.snapshot().by_id(served.model_id).keep_warm
 
 
 def test_a_log_from_before_the_partitions_is_kept_up_and_down(
