@@ -58,11 +58,11 @@ def read_quality(
         n_labels += len(chunk)
         last_id: str | None = None
         for row in _calls_of(connection, model_id, chunk):
-            version = versions.get(row.version_id)
-            if version is None or row.status != "ok" or row.request_id == last_id:
+            if row.request_id == last_id:
                 continue
             last_id = row.request_id  # a label is of one call, however many bear its id
-            if not since <= row.created_at < until:
+            version = versions.get(row.version_id)
+            if version is None or not since <= row.created_at < until:
                 continue
             n_calls += 1
             key = (row.version_id, row.method)
@@ -97,10 +97,11 @@ def _labelled_since(since: datetime) -> datetime:
 
 
 def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str]) -> Iterator[Any]:
-    """Read a model's calls by their request ids, of each the last one first.
+    """Read a model's answered calls by their request ids, of each the first one first.
 
-    A few at a time, since each may have a quarter of a megabyte; the columns' types differ, hence
-    ``Any``.
+    Anybody who may call a model may use an id that another caller has used, and must not come by
+    the other's label by it. A few at a time, since each may have a quarter of a megabyte; the
+    columns' types differ, hence ``Any``.
     """
     called = predictions.c
     query = (
@@ -108,12 +109,15 @@ def _calls_of(connection: Connection, model_id: str, request_ids: Iterable[str])
             called.version_id,
             called.request_id,
             called.method,
-            called.status,
             called.created_at,
             called.outputs,
         )
-        .where(called.model_id == model_id, called.request_id.in_(list(request_ids)))
-        .order_by(called.request_id, called.created_at.desc())
+        .where(
+            called.model_id == model_id,
+            called.request_id.in_(list(request_ids)),
+            called.status == "ok",
+        )
+        .order_by(called.request_id, called.created_at, called.id)
     )
     with connection.execute(query, execution_options=A_FEW_AT_A_TIME) as rows:
         yield from rows

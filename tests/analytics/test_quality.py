@@ -168,7 +168,7 @@ def test_a_range_may_begin_with_the_first_day_there_is(
     assert quality_of(engine, served, since=first).n_calls == 1
 
 
-def test_a_label_counts_for_one_call_the_last_one_with_its_id(
+def test_a_label_counts_for_one_call_the_first_one_answered_under_its_id(
     engine: Engine, settings: Settings, deploy: Deploys
 ) -> None:
     served = deploy()
@@ -176,9 +176,9 @@ def test_a_label_counts_for_one_call_the_last_one_with_its_id(
     log_calls(
         engine,
         settings,
+        call(served, 0, outputs=b"[0]", created_at=later + CLOCK_SKEW / 2),
         call(served, 0, outputs=b"[1]", created_at=later),
-        call(served, 0, outputs=b"[0]"),
-        call(served, 0, outputs=None, status="model_failed", created_at=later + CLOCK_SKEW / 2),
+        call(served, 0, outputs=None, status="model_failed"),
     )
     write_labels(engine, served.model_id, {"r0": [1]})
     found = quality_of(engine, served)
@@ -186,6 +186,29 @@ def test_a_label_counts_for_one_call_the_last_one_with_its_id(
     assert found.versions[0].classification is not None
     assert found.versions[0].classification.accuracy == 1.0
     assert quality_of(engine, served, until=later).n_calls == 0
+
+
+def test_another_caller_cannot_take_a_label_over_by_using_its_id(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    first, second = deploy(), deploy()
+    log_calls(engine, settings, call(first, 7, outputs=b"[1]", principal="ann (token)"))
+    write_labels(engine, first.model_id, {"r7": [1]})
+    before = quality_of(engine, first, second)
+    later = NOON + timedelta(hours=2)
+    log_calls(
+        engine,
+        settings,
+        call(first, 7, outputs=b"[0]", created_at=later, principal="ben (token)"),
+        call(second, 7, outputs=b"[0]", created_at=later, principal="ben (token)"),
+    )
+    assert quality_of(engine, first, second) == before
+    assert before.versions[0].classification is not None
+    assert before.versions[0].classification.accuracy == 1.0
+    # Nor in a report that has the later calls alone.
+    assert quality_of(engine, first, second, since=later).n_calls == 0
+    # Nor once the version that answered first is gone.
+    assert quality_of(engine, second).n_calls == 0
 
 
 def test_large_labels_are_read_a_few_megabytes_at_a_time(engine: Engine, deploy: Deploys) -> None:
