@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urljoin
 
@@ -32,6 +33,9 @@ USAGE = Usage(
     "Show a model: versions, signature, what was verified.",
     (Argument("NAME", "The model's name.", completes="models"), TARGET),
 )
+
+MAX_COMPILING = timedelta(minutes=10)
+"""Within this, what is not known about a version's graph will be."""
 
 _VERSIONS_HEADER = ("version", "status", "deployed", "class", "size", "methods", "note")
 _COLUMNS_HEADER = ("column", "dtype", "missing", "values")
@@ -190,7 +194,9 @@ def runtime_words(version: DescribeVersion) -> str:
     """Say which methods a compiled graph answers, how that was verified, and why others do not."""
     compiled = version.verification.compiled
     if compiled is None:
-        return "native"
+        if datetime.now(timezone.utc) - version.created_at < MAX_COMPILING:
+            return "native, while a graph of it is being compiled"
+        return "native: its server was stopped while it compiled, deploy it again for a graph"
     parts = []
     if compiled.methods:
         found = [method.max_difference for method in compiled.methods.values()]

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from mlserve_jupyter.api.compiled import CompiledRecord
 from mlserve_jupyter.api.decode import InputDecoder
 from mlserve_jupyter.api.log_policy import LogPolicy, check_columns
 from mlserve_jupyter.api.manifest import Manifest
@@ -147,6 +148,11 @@ class Deployer:
             worker, verification = await self._verify(manifest, ref)
         graph, runtime = b"", "native"
         try:
+            if manifest.runtime == "native":
+                native = dict.fromkeys(manifest.methods, "the deploy asked for that")
+                verification = msgspec.structs.replace(
+                    verification, compiled=CompiledRecord(native=native)
+                )
             if manifest.runtime == "onnx":
                 with _timed(timings, "compile"):
                     compiled = await self._compiler.required(manifest, worker, ref)

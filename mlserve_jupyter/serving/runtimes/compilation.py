@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from concurrent.futures import Executor
@@ -95,11 +96,7 @@ class Compiler:
                 found = await self._verified(manifest, worker, ref, within_tolerance=False)
             finally:
                 await worker.aclose()
-            await asyncio.get_running_loop().run_in_executor(
-                self._publishers, self._registry.set_compiled, version.model_id, version.version,
-                found.record, found.graph,
-            )  # fmt: skip
-            await self._catalog.changed()
+            await self._record(version, found)
         except NotFound:
             # It was deleted meanwhile.
             return
@@ -108,6 +105,17 @@ class Compiler:
                 "%s version %s runs natively, since it could not be compiled: %s",
                 version.model, version.version, error,
             )  # fmt: skip
+            reason = f"it could not be compiled: {error.message}"
+            native = CompiledRecord(native=dict.fromkeys(manifest.methods, reason))
+            with contextlib.suppress(MLServeError):  # then it is in the log alone
+                await self._record(version, VerifiedGraph(b"", native))
+
+    async def _record(self, version: ServedVersion, found: VerifiedGraph) -> None:
+        await asyncio.get_running_loop().run_in_executor(
+            self._publishers, self._registry.set_compiled, version.model_id, version.version,
+            found.record, found.graph,
+        )  # fmt: skip
+        await self._catalog.changed()
 
     async def _verified(
         self,
