@@ -54,8 +54,11 @@ def list_events(
     if wanted.actor is not None:
         query = query.where(columns.actor == wanted.actor)
     if wanted.action is not None:
-        is_part = columns.action.startswith(wanted.action + ".", autoescape=True)
-        query = query.where(sa.or_(columns.action == wanted.action, is_part))
+        is_it = columns.action == wanted.action
+        if "." not in wanted.action:
+            begins_so = columns.action.startswith(wanted.action + ".", autoescape=True)
+            is_it = sa.or_(is_it, begins_so)
+        query = query.where(is_it)
     if wanted.outcome is not None:
         query = query.where(columns.outcome == wanted.outcome)
     if wanted.since is not None:

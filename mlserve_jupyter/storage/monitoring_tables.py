@@ -143,7 +143,7 @@ archives = sa.Table(
     metadata,
     # A day's predictions in a file of the artifact store, and where their rows are.
     sa.Column("id", uuid_text, primary_key=True),
-    sa.Column("begins_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("begins_at", UtcDateTime, nullable=False),
     sa.Column("ends_at", UtcDateTime, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),

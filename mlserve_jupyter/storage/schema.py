@@ -22,7 +22,7 @@ from mlserve_jupyter.storage.engine import (
 from mlserve_jupyter.storage.lock_retries import wait_briefly, with_lock_retries
 from mlserve_jupyter.storage.tables import metadata
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -156,8 +156,15 @@ audit_log = sa.Table(
     sa.Column("details", json_text),
 )
 sa.Index(None, audit_log.c.at, audit_log.c.id)
-sa.Index(None, audit_log.c.actor_id, audit_log.c.at)
-sa.Index(None, audit_log.c.action, audit_log.c.at)
+sa.Index(None, audit_log.c.actor, audit_log.c.at, audit_log.c.id)
+sa.Index(
+    None,
+    audit_log.c.action,
+    audit_log.c.at,
+    audit_log.c.id,
+    # For LIKE, whatever the database's collation is.
+    postgresql_ops={"action": "varchar_pattern_ops"},
+)
 
 models = sa.Table(
     "models",

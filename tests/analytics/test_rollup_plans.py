@@ -1,8 +1,13 @@
-"""Reports find their rows by an index, however many there are."""
+"""Reports find their rows by an index on SQLite, which plans by tables and indexes alone.
+
+PostgreSQL, which plans by what is in the tables, is in ``tests.storage.test_index_plans``.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +22,16 @@ from mlserve_jupyter.analytics.rollup_reading import (
 )
 from mlserve_jupyter.analytics.rollup_steps import DAY_S, cover
 from mlserve_jupyter.storage.engine import reading
+from tests.storage.databases import opened, settings_in
 
 NOW_S = time.time()
 MODELS = ("01a2087e-5878-7ea2-a7c5-56a22f16abec",)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with opened(settings_in(tmp_path)) as engine:
+        yield engine
 
 
 def plan_of(engine: Engine, read: Any, selection: Selection, *keys: Any) -> str:
@@ -32,16 +44,11 @@ def plan_of(engine: Engine, read: Any, selection: Selection, *keys: Any) -> str:
         asked.append((statement, parameters))
 
     with reading(engine) as connection:
-        if engine.dialect.name == "postgresql":
-            # So few rows are read as a whole otherwise.
-            connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
-            connection.execute(sa.text("SET LOCAL enable_bitmapscan = off"))
         sa.event.listen(engine, "before_cursor_execute", note)
         read(connection, selection, *keys)
         sa.event.remove(engine, "before_cursor_execute", note)
         (statement, parameters), *_ = asked
-        explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
-        rows = connection.exec_driver_sql(explain + statement, parameters)
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         return "\n".join(str(row[-1]) for row in rows)
 
 
@@ -64,20 +71,12 @@ def test_reports_of_a_model_are_read_by_an_index_of_its_model(
     assert len(span.pieces) >= 2
     arguments = [keys] if keys else []
     plan = plan_of(engine, read, Selection(span, MODELS, **selected), *arguments)
-    if engine.dialect.name == "sqlite":
-        searches = [line for line in plan.splitlines() if line.startswith("SEARCH")]
-        assert len(searches) == len(span.pieces) + 1
-        assert all("model_id=?" in line and "start_s>?" in line for line in searches)
-        assert sum(index in line for line in searches) == len(span.pieces)
-        if read is read_callers:
-            assert sum("COVERING INDEX" in line for line in searches) == len(span.pieces)
-    else:
-        assert "Seq Scan" not in plan
-        assert plan.count(f"on {index.removeprefix('ix_').removesuffix('_callers')}") == len(
-            span.pieces
-        )
-        if read is read_callers:
-            assert "Index Only Scan using ix_caller_stats_callers" in plan
+    searches = [line for line in plan.splitlines() if line.startswith("SEARCH")]
+    assert len(searches) == len(span.pieces) + 1
+    assert all("model_id=?" in line and "start_s>?" in line for line in searches)
+    assert sum(index in line for line in searches) == len(span.pieces)
+    if read is read_callers:
+        assert sum("COVERING INDEX" in line for line in searches) == len(span.pieces)
 
 
 def test_all_models_are_read_by_the_index_of_periods(engine: Engine) -> None:
