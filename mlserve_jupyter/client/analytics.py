@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from mlserve_jupyter.api.analytics import Compare, ModelReport, Summary, TimeSeries
 from mlserve_jupyter.api.moments import Length, Moment, moment, seconds
+from mlserve_jupyter.errors import InvalidUsage
 
 ReportScope = Literal["own", "all"]
 
@@ -110,4 +111,9 @@ def _range(since: Moment | None, until: Moment | None) -> dict[str, str]:
 
 
 def _step(step: Length | None) -> dict[str, int]:
-    return {} if step is None else {"step_s": seconds(step)}
+    if step is None:
+        return {}
+    step_s = seconds(step)
+    if step_s < 60:
+        raise InvalidUsage(f"A step takes a minute or more (1min, 15min, 1h), not {step!r}.")
+    return {"step_s": step_s}

@@ -265,6 +265,6 @@ def filled_in(text: str, variables: Mapping[str, Any]) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """Propose the nearest of the names that there are, in words that go behind a message."""
+    """Propose the nearest of the names that there are, in words to be put into a message."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f" (did you mean {found[0]}?)" if found else ""

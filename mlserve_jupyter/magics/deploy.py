@@ -14,7 +14,13 @@ from mlserve_jupyter.api.resources import DescribeDeploy
 from mlserve_jupyter.artifacts.packing import pack
 from mlserve_jupyter.artifacts.provenance import environment_of, provenance_of
 from mlserve_jupyter.client.http import Client, connect
-from mlserve_jupyter.errors import InvalidName, InvalidRequest, MLServeError, RequestFailed
+from mlserve_jupyter.errors import (
+    InvalidName,
+    InvalidRequest,
+    MLServeError,
+    NotServable,
+    RequestFailed,
+)
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.caller import (
     calling_frame,
@@ -243,6 +249,15 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Deployed:
     """Run the magic."""
     expression = arguments.pop("obj")
     obj = evaluate(expression, namespace)
+    if isinstance(obj, str):
+        raise NotServable(
+            f"{expression} is a text, not a model: "
+            + (
+                f"drop the quotes, `%mlserve deploy {obj}`."
+                if obj in namespace
+                else "give the variable that holds the model, without quotes."
+            )
+        )
     variable = None
     if "name" not in arguments:
         variable = _variable(expression, obj, namespace)

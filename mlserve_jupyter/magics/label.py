@@ -35,18 +35,22 @@ class Labelled(Display):
     kept: DescribeLabels
 
     def _text(self) -> str:
-        calls, rows = counted(self.kept.n_calls, "call"), counted(self.kept.n_rows, "row")
-        words = (
-            f"{calls} of {self.kept.model} labelled ({rows}): `%mlserve quality "
-            f"{self.kept.model}` scores them."
+        kept = self.kept
+        calls, rows = counted(kept.n_calls, "call"), counted(kept.n_rows, "row")
+        words = f"{calls} of {kept.model} labelled ({rows}): `%mlserve quality {kept.model}`"
+        if not kept.n_without_answer:
+            return f"{words} scores them."
+        why = (
+            "A call that was refused has none, nor has an id that is mistyped; one that was just "
+            f"made will have: `%mlserve logs {kept.model}` shows the ids."
         )
-        if self.kept.n_without_answer:
-            unknown = counted(self.kept.n_without_answer, "call")
-            words += (
-                f" Of {unknown} the log has no answer, or none yet: whether those can be scored is "
-                "not known."
+        if kept.n_without_answer == kept.n_calls:
+            return (
+                f"Labels for {calls} of {kept.model} are kept ({rows}), and there is nothing that "
+                f"they score: the log has no answer of that id. {why}"
             )
-        return words
+        unknown = counted(kept.n_without_answer, "call")
+        return f"{words} scores those of which the log has an answer, not {unknown}. {why}"
 
     def _html(self) -> str:
         return html_paragraph(html_text(self._text()))

@@ -31,8 +31,8 @@ def evaluate(expression: str, namespace: dict[str, Any]) -> Any:
         name = getattr(error, "name", None) or expression
         visible = [name for name, _ in variables(namespace)]
         raise NotebookError(
-            f"There is no `{name}` in this notebook: run the cell that makes it"
-            f"{nearest(name, visible) or '.'}"
+            f"There is no `{name}` in this notebook{nearest(name, visible)}: run the cell that "
+            "makes it."
         ) from error
     except SyntaxError as error:
         raise NotebookError(f"`{expression}` is not a Python expression: {error.msg}.") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from mlserve_jupyter.client.http import connect
+from mlserve_jupyter.errors import RequestFailed
 from mlserve_jupyter.magics.arguments import TARGET, Argument, Usage
 from mlserve_jupyter.magics.namespace import evaluate
 
@@ -59,11 +61,33 @@ def predict(
     Raises
     ------
     RequestFailed
-        The server refused; the message is the server's.
+        The server refused; the message is the server's, and says more of a row that came as a
+        Series.
     ServerNotFound
         No server answers.
     """
-    return connect(to).predict(name, data, version=version, method=method)
+    client = connect(to)
+    try:
+        return client.predict(name, data, version=version, method=method)
+    except RequestFailed as error:
+        if error.server_code != "signature_mismatch" or not _is_series(data):
+            raise
+        number = version or client.model(name).default_version or 1
+        if client.version(name, number).signature.inputs.container == "series":
+            raise
+        raise RequestFailed(
+            f"{error.message} A row that is taken out of a DataFrame is a Series, and read as rows "
+            "of one value: take it as a DataFrame, `df.iloc[[0]]` and not `df.iloc[0]`.",
+            status=error.status,
+            server_code=error.server_code,
+            request_id=error.request_id,
+            **error.details,
+        ) from error
+
+
+def _is_series(data: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.Series)
 
 
 def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Any:

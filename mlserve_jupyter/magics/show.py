@@ -161,15 +161,23 @@ def verified_words(version: DescribeVersion) -> str:
     verification = version.verification
     if not verification.verified:
         return "nothing (deployed with --no-verify)"
-    difference = verification.max_abs_difference
-    how = "exactly" if difference == 0 else f"to within {difference:.3g}"
-    words = (
-        f"{counted(verification.n_rows, 'row')} answered {how} as in the notebook "
-        f"({', '.join(verification.methods)})"
-    )
-    if verification.not_deterministic:
-        words += f"; by shape only, as they are random: {', '.join(verification.not_deterministic)}"
-    return words
+    rows = counted(verification.n_rows, "row")
+    by_shape = verification.not_deterministic
+    by_value = [method for method in verification.methods if method not in by_shape]
+    parts = []
+    if by_value:
+        difference = verification.max_abs_difference
+        how = "exactly" if difference == 0 else f"to within {difference:.3g}"
+        # What a compiled graph answers is held against the model on rows of its own.
+        has_graph = verification.compiled is not None and verification.compiled.methods
+        by_what = " by the model itself" if has_graph else ""
+        parts.append(f"{rows} answered{by_what} {how} as in the notebook ({', '.join(by_value)})")
+    if by_shape:
+        parts.append(
+            f"{rows} answered in the same shape as in the notebook, with other values each time "
+            f"({', '.join(by_shape)})"
+        )
+    return "; ".join(parts)
 
 
 def cache_words(use: DescribeCacheUse) -> str:

@@ -136,6 +136,22 @@ def test_answers_that_are_random_are_verified_by_shape_and_it_is_said(
     deployed = run("deploy dice --sample X_train", namespace)
     assert len(deployed.warnings) == 1
     assert "gives other answers each time" in deployed.warnings[0]
+    assert "in the same shape as in the notebook" in repr(deployed)
+    assert "exactly" not in repr(deployed)
+
+
+def test_a_name_in_quotes_is_no_model(namespace: dict[str, Any]) -> None:
+    with pytest.raises(NotServable, match=r"drop the quotes, `%mlserve deploy clf`"):
+        run('deploy "clf"', namespace)
+    with pytest.raises(NotServable, match=r"'other' is a text, not a model: give the variable"):
+        run("deploy 'other'", namespace)
+
+
+def test_a_row_that_is_a_series_is_refused_with_how_to_take_it(namespace: dict[str, Any]) -> None:
+    run("deploy clf --name rows", namespace)
+    with pytest.raises(RequestFailed, match=r"`df\.iloc\[\[0\]\]` and not `df\.iloc\[0\]`"):
+        run("predict rows X_train.iloc[0]", namespace)
+    assert len(run("predict rows X_train.iloc[[0]]", namespace)) == 1
 
 
 def test_a_method_that_fails_on_the_sample_is_left_out_and_it_is_said(
@@ -185,7 +201,7 @@ def test_columns_beyond_the_models_can_be_dropped(namespace: dict[str, Any]) -> 
         ("deploy dict(a=clf)['a'].__class__()", InvalidName, "--name"),
         ("show no-such-model", RequestFailed, "no-such-model"),
         ("predict no-such-model X_train", RequestFailed, "no-such-model"),
-        ("deploy clf --to nowhere", NotebookError, "not the URL of a server"),
+        ("deploy clf --to nowhere", NotebookError, "no server of the name 'nowhere'"),
         ("logs no-such-model", RequestFailed, "no-such-model"),
         ("logs clf --limit 0", InvalidRequest, "limit must be 1 or more"),
     ],

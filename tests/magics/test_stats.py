@@ -71,6 +71,11 @@ def test_stats_without_a_name_are_those_of_all_models() -> None:
     assert mlserve.stats(scope="all").report.all.n >= found.report.all.n
 
 
+def test_a_step_that_is_too_short_is_refused_in_the_words_in_which_it_was_given() -> None:
+    with pytest.raises(InvalidUsage, match=r"A step takes a minute or more .*, not '1s'"):
+        run("stats watched --step 1s", {})
+
+
 def test_the_series_is_a_frame_with_a_row_a_step() -> None:
     found = mlserve.stats("watched", since="1d", step="1h")
     frame = found.frame()
