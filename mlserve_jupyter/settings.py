@@ -376,6 +376,11 @@ def check_artifacts_url(url: str) -> None:
         )
     if is_folder:
         return
+    if protocol in ("s3", "s3a", "gs", "gcs") and "@" in path.partition("/")[0]:
+        raise SettingsInvalid(
+            "artifacts_url holds no credentials: give them as AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or as your cloud's own libraries take them."
+        )
     if protocol in ("memory", "data", "http", "https"):
         raise SettingsInvalid(
             f"artifacts_url cannot be of {protocol}://, which keeps nothing: use "

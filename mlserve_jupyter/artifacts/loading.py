@@ -39,6 +39,7 @@ _DISTRIBUTIONS = {
 }
 
 TRUSTED_SKOPS_TYPES = (
+    "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -54,7 +55,7 @@ TRUSTED_SKOPS_TYPES = (
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
 )
-"""scikit-learn's own classes that skops leaves to its callers to trust."""
+"""Classes of scikit-learn, and what imputers keep, that skops leaves to its callers to trust."""
 
 
 class MissingModule(ImportError):

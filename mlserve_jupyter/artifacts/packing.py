@@ -177,7 +177,7 @@ def _write_skops(obj: Any, path: Path, references: References) -> str:
     if unknown:
         raise InvalidRequest(
             f"A skops artifact with {_listed(unknown)} would not be trusted when it is loaded: "
-            "leave --format out."
+            "leave --format out (an administrator approves what a server may not unpickle)."
         )
     return sha256_of(path)
 

@@ -82,14 +82,16 @@ def test_no_other_program_than_the_servers_own_interpreter_is_started(
 def test_a_skops_model_is_deployed_and_predicts(
     standalone: StandaloneServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
 
     import mlserve_jupyter
 
     monkeypatch.setenv("MLSERVE_URL", standalone.url)
     monkeypatch.setenv("MLSERVE_KEY", standalone.key)
     x, y = [[0.0], [1.0], [2.0]], [0.0, 2.0, 4.0]
-    model = LinearRegression().fit(x, y)
+    model = make_pipeline(SimpleImputer(), LinearRegression()).fit(x, y)
     mlserve_jupyter.deploy(model, name="line", sample=x, format="skops")
     answer = standalone.request("POST", "api/v1/predict/line", json={"instances": [[3.0]]})
     assert answer.json()["predictions"] == pytest.approx([6.0])

@@ -182,6 +182,12 @@ def test_a_file_system_whose_package_is_missing_is_refused_with_the_packages_nam
         Settings(data_dir=tmp_path, artifacts_url="s3://bucket/prefix")
 
 
+def test_a_url_with_credentials_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="holds no credentials") as caught:
+        Settings(data_dir=tmp_path, artifacts_url="s3://key:planted-secret@bucket/prefix")
+    assert "planted-secret" not in str(caught.value)
+
+
 def test_folders_that_others_remove_as_empty_fail_no_put_and_no_delete(tmp_path: Path) -> None:
     store = FolderObjects(tmp_path / "mounted")
     failures: list[Exception] = []
