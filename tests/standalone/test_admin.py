@@ -11,14 +11,24 @@ import httpx
 import pytest
 
 from mlserve_jupyter.accounts.people import add_person
-from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import writing
 from tests.live import NO_TLS
 from tests.standalone.hosts import COMMAND, StandaloneServer, environment, start_standalone
 from tests.storage.databases import opened
+from tests.stores import URLS, Stores
 
 PASSWORD = "correct horse battery"
 EMAIL = "ann@example.org"
+
+
+@pytest.fixture
+def own_stores(stores: Stores, tmp_path: Path) -> Stores:
+    """The chosen stores, which a file names to every command that is run in ``tmp_path``."""
+    settings = stores.at(tmp_path / "data" / "mlserve")
+    lines = [f"c.MLServeServer.{name} = {getattr(settings, name)!r}\n" for name in URLS]
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "jupyter_mlserve_config.py").write_text("".join(lines))
+    return stores
 
 
 def run(
@@ -54,8 +64,10 @@ def login(server: StandaloneServer, password: str = PASSWORD) -> httpx.Response:
     )
 
 
-def test_an_administrator_is_made_on_the_machine_beside_a_running_server(tmp_path: Path) -> None:
-    with start_standalone(tmp_path) as server:
+def test_an_administrator_is_made_on_the_machine_beside_a_running_server(
+    own_stores: Stores, tmp_path: Path
+) -> None:
+    with start_standalone(tmp_path, stores=own_stores) as server:
         assert login(server).status_code == 401
         assert "'ann' signs in" in create(tmp_path, "--name=ann")
         token = login(server).json()["access_token"]
@@ -104,11 +116,13 @@ def test_it_does_not_start_with_an_administrator_of_a_default_password(
 
 @pytest.mark.parametrize("password", ["", "admin", "ann"])
 def test_it_does_not_start_where_the_database_holds_such_an_administrator(
-    password: str, tmp_path: Path
+    password: str, own_stores: Stores, tmp_path: Path
 ) -> None:
-    data_dir = tmp_path / "data" / "mlserve"
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
-    with opened(Settings(data_dir=data_dir)) as engine, writing(engine) as connection:
+    with (
+        opened(own_stores.at(tmp_path / "data" / "mlserve")) as engine,
+        writing(engine) as connection,
+    ):
         add_person(connection, email=EMAIL, name="ann", hashed_password=hashed, role="admin")
     done = run(tmp_path, "--port=0")
     assert done.returncode == 2
@@ -124,10 +138,10 @@ def test_it_does_not_start_with_a_weak_secret(secret: str, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_environment_makes_an_administrator_once(tmp_path: Path) -> None:
+def test_the_environment_makes_an_administrator_once(own_stores: Stores, tmp_path: Path) -> None:
     given = {"MLSERVE_ADMIN_EMAIL": EMAIL, "MLSERVE_ADMIN_PASSWORD": PASSWORD}
-    with start_standalone(tmp_path, env=given) as server:
+    with start_standalone(tmp_path, env=given, stores=own_stores) as server:
         assert login(server).status_code == 200
     changed = {**given, "MLSERVE_ADMIN_PASSWORD": "another horse battery"}
-    with start_standalone(tmp_path, env=changed) as server:
+    with start_standalone(tmp_path, env=changed, stores=own_stores) as server:
         assert login(server).status_code == 200, "who is there stays as found"

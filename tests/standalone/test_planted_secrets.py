@@ -7,11 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from mlserve_jupyter.storage.engine import open_engine, reading
+from mlserve_jupyter.storage.tables import metadata
 from tests import toys
 from tests.live import NO_TLS, LiveServer, start_server
 from tests.server.manifests import manifest_of
 from tests.standalone.hosts import StandaloneServer, start_standalone
+from tests.stores import Stores
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -66,7 +70,8 @@ def texts_of(server: Server, folder: Path, log_path: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and not path.name.endswith(".key")
     }
-    assert any(name.endswith("mlserve.db") for name in texts)
+    assert server.settings.database_url or any(name.endswith("mlserve.db") for name in texts)
+    texts["rows"] = rows_of(server)
     texts[str(log_path)] = log_path.read_bytes()
     for path in (
         "api/v1/models", "api/v1/api-keys", "api/v1/analytics/models/failing/predictions",
@@ -76,17 +81,29 @@ def texts_of(server: Server, folder: Path, log_path: Path) -> dict[str, bytes]:
     return texts
 
 
+def rows_of(server: Server) -> bytes:
+    """Return all that is in a server's database."""
+    engine = open_engine(server.settings)
+    try:
+        with reading(engine) as connection:
+            rows = [list(connection.execute(sa.select(table))) for table in metadata.sorted_tables]
+    finally:
+        engine.dispose()
+    assert "failing" in str(rows), "the right database was searched"
+    return str(rows).encode()
+
+
 def check_nowhere(secrets: list[str], texts: dict[str, bytes]) -> None:
     found = [(secret[:8], name) for secret in secrets for name, text in texts.items()
              if secret.encode() in text]  # fmt: skip
     assert not found
 
 
-def test_row_16_planted_secrets_are_nowhere_standalone(tmp_path: Path) -> None:
+def test_row_16_planted_secrets_are_nowhere_standalone(stores: Stores, tmp_path: Path) -> None:
     artifact = Path(toys.write_model(toys.ErrorModel(), tmp_path).path)
     access_log = tmp_path / "access.log"
     options = ("--allow-pickle=True", f"--access-log={access_log}", "--log-level=DEBUG")
-    with start_standalone(tmp_path, *options) as server:
+    with start_standalone(tmp_path, *options, stores=stores) as server:
         secrets = use_secrets(server, artifact)
         assert wait_for(lambda: access_log.stat().st_size > 0, 30)
         texts = texts_of(server, server.data_dir, server.log_path)
@@ -96,9 +113,9 @@ def test_row_16_planted_secrets_are_nowhere_standalone(tmp_path: Path) -> None:
         check_nowhere([*secrets, server.key.split("_")[2]], texts)
 
 
-def test_row_16_planted_secrets_are_nowhere_embedded(tmp_path: Path) -> None:
+def test_row_16_planted_secrets_are_nowhere_embedded(stores: Stores, tmp_path: Path) -> None:
     artifact = Path(toys.write_model(toys.ErrorModel(), tmp_path).path)
-    with start_server(tmp_path) as server:
+    with start_server(tmp_path, stores=stores) as server:
         secrets = use_secrets(server, artifact)
         kernels_key = server.key.split("_")[2]
         texts = texts_of(server, server.data_dir / "mlserve", server.log_path)
