@@ -18,6 +18,9 @@ from mlserve_jupyter.errors import InvalidName, SettingsInvalid
 MIB = 2**20
 GIB = 2**30
 
+MAX_RETENTION_DAYS = 36_500
+"""A hundred years; the time before which all is archived must be one that a date can tell."""
+
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _NO_FILE_SYSTEMS = (
@@ -121,7 +124,8 @@ class Settings:
         The prediction log's buffer, how often it is written, and the size above which inputs and
         outputs are left out of a row.
     retention_days
-        Predictions stay in the database for so long, and in archives after that; 0 for ever.
+        Predictions stay in the database for so long, at most ``MAX_RETENTION_DAYS``, and in
+        archives after that; 0 for ever.
     catalog_poll_s
         How soon a change that another process made to the registry is seen.
     """
@@ -255,6 +259,11 @@ class Settings:
             raise SettingsInvalid("slow_request_s must not be negative; 0 means no warnings.")
         if self.retention_days < 0:
             raise SettingsInvalid("retention_days must not be negative; 0 means for ever.")
+        if self.retention_days > MAX_RETENTION_DAYS:
+            raise SettingsInvalid(
+                f"retention_days must not be over {MAX_RETENTION_DAYS:,}, not "
+                f"{self.retention_days:,}; 0 means for ever."
+            )
         if self.database_pool_overflow < 0:
             raise SettingsInvalid("database_pool_overflow must not be negative; 0 means none.")
         if self.quota_per_minute < 0:

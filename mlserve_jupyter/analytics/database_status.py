@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from mlserve_jupyter.analytics.archives import BEGINNING, DAY, oldest_prediction, read_archives
 from mlserve_jupyter.settings import GIB, Settings
 from mlserve_jupyter.storage.engine import reading, shown_url
-from mlserve_jupyter.storage.schema import HEAD_REVISION, revision_of
+from mlserve_jupyter.storage.schema import HEAD_REVISION, advice_of, revision_of
 from mlserve_jupyter.storage.tables import metadata, predictions
 
 GROWTH_SPAN = timedelta(days=7)
@@ -78,7 +78,7 @@ class DatabaseStatus(msgspec.Struct, frozen=True):
     ----------
     database
         Its path, or its URL without the password.
-    revision, head_revision
+    revision, head_revision, advice
         Of the schema as it is (None for an empty database), and as this release has it; with
         another one, all that stands after ``retention_days`` is None.
     free_bytes
@@ -101,6 +101,7 @@ class DatabaseStatus(msgspec.Struct, frozen=True):
     database: str
     revision: str | None
     head_revision: str
+    advice: str | None
     size_bytes: int
     free_bytes: int | None
     tables: list[TableStatus]
@@ -143,6 +144,7 @@ def read_status(
         database=shown_url(engine.url),
         revision=revision_of(engine),
         head_revision=HEAD_REVISION,
+        advice=advice_of(engine),
         size_bytes=size_bytes,
         free_bytes=free_bytes,
         tables=tables,

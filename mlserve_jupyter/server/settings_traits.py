@@ -234,8 +234,8 @@ class SettingsTraits(Configurable):
     ).tag(config=True)
     retention_days = Int(
         _DEFAULTS.retention_days,
-        help="Days that predictions stay in the database; older ones are archived to files. 0 to "
-        "keep them for ever.",
+        help="Days that predictions stay in the database, at most 36,500; older ones are archived "
+        "to files. 0 to keep them for ever.",
     ).tag(config=True)
     catalog_poll_s = Float(
         _DEFAULTS.catalog_poll_s,

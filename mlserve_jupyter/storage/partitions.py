@@ -31,6 +31,9 @@ DEFAULT_PARTITION = "predictions_default"
 
 _LOCK_FOR_S = 60.0
 
+_LAST_MONTH = datetime(9999, 11, 1, tzinfo=timezone.utc)
+"""The last one that ends at a time that can be told; rows of a later one stay in the default."""
+
 # Any constant will do: it keeps those apart who change the partitions of one database.
 _ADVISORY_LOCK = 0x6D6C7061727473
 
@@ -107,7 +110,8 @@ def make_partitions(engine: Engine, now: datetime | None = None) -> Sequence[Par
             month.replace(tzinfo=timezone.utc)
             for month in connection.scalars(sa.text(_MONTHS_IN_DEFAULT))
         ]
-    wanted = sorted({*left_over, *(_month_after(this, n) for n in range(MONTHS_AHEAD + 1))})
+    ahead = [_month_after(this, n) for n in range(MONTHS_AHEAD + 1)]
+    wanted = sorted(month for month in {*left_over, *ahead} if month <= _LAST_MONTH)
     made = []
     for month in wanted:
         partition = Partition(f"predictions_y{month:%Y}m{month:%m}", month, _month_after(month, 1))

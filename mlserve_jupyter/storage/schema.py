@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -21,6 +22,9 @@ from mlserve_jupyter.storage.engine import (
 )
 from mlserve_jupyter.storage.lock_retries import wait_briefly, with_lock_retries
 from mlserve_jupyter.storage.tables import metadata
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD_REVISION = "0006"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
@@ -54,12 +58,34 @@ def prepare_schema(engine: Engine) -> None:
 def revision_of(engine: Engine) -> str | None:
     """Return the revision that a database is at; None for one without our tables.
 
+    Of one that says to be at several, which none is, all of them.
+
     Raises
     ------
     StorageUnavailable
         The database does not answer.
     """
-    return next(iter(_revisions(engine)), None)
+    return ", ".join(sorted(_revisions(engine))) or None
+
+
+def advice_of(engine: Engine) -> str | None:
+    """Return what to do about a database's revision; None where nothing is.
+
+    Raises
+    ------
+    StorageUnavailable
+        The database does not answer.
+    """
+    revisions = _revisions(engine)
+    if revisions == (HEAD_REVISION,):
+        return None
+    refused = _refusal(revisions, engine)
+    if refused is not None:
+        return refused.message
+    return (
+        f"The schema is at revision {', '.join(revisions) or 'none'}; this release has "
+        f"{HEAD_REVISION}: run `jupyter mlserve db upgrade` with the same options."
+    )
 
 
 def _revisions(engine: Engine) -> tuple[str, ...]:
@@ -77,14 +103,12 @@ def _read_revisions(connection: Connection) -> tuple[str, ...]:
 def _migrate(engine: Engine) -> None:
     # Alembic takes half a second to import, which only this start should pay.
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config = _config()
 
     def upgrade() -> None:
         with translated_errors(engine), _exclusive(engine) as connection:
-            _refuse_unknown(connection, engine, config)
+            _refuse_unknown(connection, engine)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             _check_references(connection, engine)
@@ -129,26 +153,49 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
                 driver.close()
 
 
-def _refuse_unknown(connection: Connection, engine: Engine, config: object) -> None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    assert isinstance(config, Config)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+def _refuse_unknown(connection: Connection, engine: Engine) -> None:
     there = set(sa.inspect(connection).get_table_names())
     revisions = _read_revisions(connection) if "alembic_version" in there else ()
+    refused = _refusal(revisions, engine)
+    if refused is not None:
+        raise refused
+    taken = sorted(there & set(metadata.tables))
+    if taken and not revisions:
+        raise SchemaUnknown(
+            f"The database {shown_url(engine.url)} already has a table {taken[0]!r} that another "
+            "program made. Set database_url to a database of its own, such as "
+            "sqlite:////folder/mlserve.db.",
+        )
+
+
+def _refusal(revisions: Sequence[str], engine: Engine) -> SchemaUnknown | None:
+    """Return why a database at these revisions cannot be upgraded, or None if it can."""
+    from alembic.script import ScriptDirectory
+
     shown = shown_url(engine.url)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     unknown = [revision for revision in revisions if revision not in known]
     if unknown:
-        raise SchemaUnknown(
+        return SchemaUnknown(
             f"The database {shown} has revision {unknown[0]!r}, which this release does not know "
             f"(its newest is {HEAD_REVISION!r}): a newer release made it. Run `pip install "
             "--upgrade mlserve_jupyter`, or set database_url to another database.",
             revision=unknown[0],
         )
-    taken = sorted(there & set(metadata.tables))
-    if taken and not revisions:
-        raise SchemaUnknown(
-            f"The database {shown} already has a table {taken[0]!r} that another program made. Set "
-            "database_url to a database of its own, such as sqlite:////folder/mlserve.db.",
+    if len(revisions) > 1:
+        several = ", ".join(map(repr, sorted(revisions)))
+        return SchemaUnknown(
+            f"The database {shown} says to be at several revisions ({several}), of which it can "
+            "have one: its table alembic_version was changed by hand, or restored twice. Restore "
+            "a backup, or set database_url to another database.",
+            revision=", ".join(sorted(revisions)),
         )
+    return None
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

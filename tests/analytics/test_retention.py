@@ -270,6 +270,17 @@ def _is_done_within(n_steps: int, engine: Engine, settings: Settings) -> bool:
     return True
 
 
+def test_rows_of_the_last_day_that_can_be_told_stop_nothing(
+    engine: Engine, settings: Settings, deploy: Deploys
+) -> None:
+    last = datetime.max.replace(tzinfo=timezone.utc)
+    log_calls(engine, settings, deploy(), *times_on(OLD, 2), last)
+    assert is_due(engine, CUTOFF)
+    assert len(archive(engine, settings)) == 1
+    assert [row["created_at"] for row in rows_of(engine).values()] == [last]
+    assert not is_due(engine, CUTOFF)
+
+
 def test_today_is_never_archived(engine: Engine, settings: Settings, deploy: Deploys) -> None:
     log_calls(engine, settings, deploy(), datetime.now(timezone.utc))
     assert not archive(engine, settings, before=TODAY)

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from mlserve_jupyter.settings import Settings
-from mlserve_jupyter.storage.engine import reading
+from mlserve_jupyter.storage.engine import reading, writing
 from mlserve_jupyter.storage.schema import HEAD_REVISION
 from mlserve_jupyter.storage.tables import audit_log
 from tests.analytics.archives import DAY, OLD, TODAY, log_calls, rows_of, times_on
@@ -88,8 +88,9 @@ def test_old_predictions_are_archived_and_come_back(settings: Settings, tmp_path
         )
         if engine.dialect.name == "sqlite":
             assert not rows_of(engine)
-        none = run(settings, tmp_path, "restore", "--since=2020-01-01")
-        assert none.stdout == "There is no archive of these days.\n"
+        for day in ("2020-01-01", "9999-12-31"):
+            none = run(settings, tmp_path, "restore", f"--since={day}", "--keep-days=36500")
+            assert none.stdout == "There is no archive of these days.\n"
         first = (OLD + DAY).date().isoformat()
         [restored] = told(settings, tmp_path, "restore", f"--since={first}")  # type: ignore[misc]
         assert (restored["day"], restored["n_rows"]) == (first, 2)
@@ -135,10 +136,41 @@ def test_status_says_what_there_is(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("revisions", "said"),
+    [
+        (["9999"], "a newer release made it. Run `pip install --upgrade mlserve_jupyter`"),
+        (["0003", "0004"], "several revisions ('0003', '0004')"),
+    ],
+)
+def test_a_database_that_is_at_no_known_revision_is_shown_and_left_as_it_is(
+    settings: Settings, tmp_path: Path, revisions: list[str], said: str
+) -> None:
+    with opened(settings) as engine, writing(engine) as connection:
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+        for revision in revisions:
+            connection.execute(
+                sa.text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision}
+            )
+    status = run(settings, tmp_path, "status")
+    assert status.returncode == 0
+    assert said in status.stdout
+    assert "db upgrade" not in status.stdout
+    for command in (["upgrade"], ["archive"], ["restore", "--since=2026-05-01"]):
+        done = run(settings, tmp_path, *command)
+        assert done.returncode != 0
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["archive", "--retention-days=0"], "say --older-than-days"),
         (["archive", "--older-than-days=-1"], "is no number of days"),
+        (["archive", "--older-than-days=800000"], "is no number of days from 0 to 36,500"),
+        (["archive", "--retention-days=36501"], "retention_days must not be over 36,500"),
+        (["restore", "--since=2026-05-01", "--keep-days=99999999"], "is no number of days from 0"),
         (["restore"], "--since"),
         (["restore", "--since=yesterday"], "'yesterday' is no day such as 2026-05-31"),
         (["status", "--capacity=lots"], "is no size"),

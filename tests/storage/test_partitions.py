@@ -115,6 +115,18 @@ def test_row_36_a_missing_partition_costs_no_row_and_its_rows_move_when_it_is_ma
     assert len(found) == 4
 
 
+def test_rows_of_the_last_months_that_can_be_told_keep_no_other_from_a_partition(
+    engine: Engine,
+) -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone.utc)
+    before, far = datetime(9999, 11, 30, tzinfo=timezone.utc), month_after(NOW, 30)
+    insert(engine, last, before, far)
+    made = [each.name for each in make_partitions(engine)]
+    assert made == [f"predictions_y{far:%Y}m{far:%m}", "predictions_y9999m11"]
+    assert tables_of(engine)[last] == DEFAULT_PARTITION
+    assert make_partitions(engine) == []
+
+
 def test_rows_that_come_while_a_partition_is_made_are_neither_lost_nor_in_its_way(
     engine: Engine,
 ) -> None:

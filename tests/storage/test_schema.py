@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,13 @@ from mlserve_jupyter.api.resources import UpdateModel
 from mlserve_jupyter.errors import SchemaUnknown
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.engine import open_engine, reading, writing
-from mlserve_jupyter.storage.schema import HEAD_REVISION, MIGRATIONS, prepare_schema
+from mlserve_jupyter.storage.schema import (
+    HEAD_REVISION,
+    MIGRATIONS,
+    advice_of,
+    prepare_schema,
+    revision_of,
+)
 from mlserve_jupyter.storage.tables import metadata
 from tests.registry.deploys import Deploys
 from tests.storage.databases import processes, settings_in
@@ -174,6 +181,21 @@ def test_a_schema_of_a_newer_release_is_refused_with_the_command_to_run(engine: 
     assert caught.value.details["revision"] == "9999"
     with reading(engine) as connection:
         assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+def test_a_schema_at_several_revisions_is_refused_and_left_as_it_is(engine: Engine) -> None:
+    prepare_schema(engine)
+    with writing(engine) as connection:
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('0001')"))
+    several = f"several revisions ('0001', '{HEAD_REVISION}')"
+    with pytest.raises(SchemaUnknown, match=re.escape(several)):
+        prepare_schema(engine)
+    assert revision_of(engine) == f"0001, {HEAD_REVISION}"
+    assert several in str(advice_of(engine))
+    with writing(engine) as connection:
+        connection.execute(sa.text("DELETE FROM alembic_version WHERE version_num = '0001'"))
+    prepare_schema(engine)
+    assert advice_of(engine) is None
 
 
 def test_a_database_of_another_program_is_refused_and_left_as_it_is(engine: Engine) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from mlserve_jupyter.errors import InvalidRequest
 from mlserve_jupyter.plain_text import plain
 from mlserve_jupyter.server.standalone.admin import operator_origin
-from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.settings import MAX_RETENTION_DAYS, Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -122,7 +122,7 @@ def _archive(settings: Settings, asked: argparse.Namespace) -> tuple[list[Archiv
 
 def _restore(settings: Settings, asked: argparse.Namespace) -> tuple[list[RestoredDay], str]:
     begins_at = _midnight(asked.since)
-    ends_at = _midnight(asked.until or asked.since) + timedelta(days=1)
+    ends_at = datetime.combine(asked.until or asked.since, time.max, timezone.utc)
     kept_until = datetime.now(timezone.utc) + timedelta(days=asked.keep_days)
     with _retention(settings) as retention:
         done = [
@@ -211,24 +211,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     archive = add("archive", _archive, "archive old predictions now")
     archive.add_argument(
-        "--older-than-days", type=_natural, help="whole days before that; else retention_days"
+        "--older-than-days", type=_n_days, help="whole days before that; else retention_days"
     )
     restore = add("restore", _restore, "put archived predictions back for a time")
     restore.add_argument("--since", type=_day, required=True, help="the first day")
     restore.add_argument("--until", type=_day, help="the last day; else the first")
-    restore.add_argument(
-        "--keep-days", type=_natural, default=_KEPT_DAYS, help="how long they stay"
-    )
+    restore.add_argument("--keep-days", type=_n_days, default=_KEPT_DAYS, help="how long they stay")
     return parser
 
 
 def _shown(status: DatabaseStatus) -> str:
     lines = [f"{status.database}: {_size(status.size_bytes)}"]
-    if status.revision != status.head_revision:
-        lines.append(
-            f"The schema is at revision {status.revision or 'none'}; this release has "
-            f"{status.head_revision}: run `jupyter mlserve db upgrade` with the same options."
-        )
+    if status.advice is not None:
+        lines.append(status.advice)
     about = "about " if status.sizes_are_estimated else ""
     width = max((len(table.name) for table in status.tables), default=0)
     lines += [
@@ -316,10 +311,13 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-05-31") from None
 
 
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
-    return int(text)
+def _n_days(text: str) -> int:
+    digits = text.lstrip("0") or text
+    if not text.isdecimal() or len(digits) > 9 or int(digits) > MAX_RETENTION_DAYS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of days from 0 to {MAX_RETENTION_DAYS:,}"
+        )
+    return int(digits)
 
 
 def _midnight(day: date) -> datetime:
