@@ -13,6 +13,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from tornado.http1connection import HTTP1Connection
@@ -27,10 +28,11 @@ from tornado.web import Application
 
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.accounts.quotas import Quota
-from mlserve_jupyter.errors import MLServeError, PermissionDenied
+from mlserve_jupyter.errors import MLServeError, Overloaded, PermissionDenied
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.client_address import client_address
 from mlserve_jupyter.server.credentials import sole_secret
+from mlserve_jupyter.server.errors import error_body, status_of
 from mlserve_jupyter.server.policy import check_scope, policy_of
 from mlserve_jupyter.server.predict import Failure, PredictResource
 from mlserve_jupyter.server.resource import BODY_TIMEOUT_S, request_id_of
@@ -193,6 +195,8 @@ class FastCall(ABC):
     ----------
     request_id, principal, call, n_bytes_written, is_caller_gone
         As the ordinary handler has them, for the logs.
+    status
+        Of the answer; errors are the ordinary handler's, but for what crowds are refused by.
     """
 
     def __init__(self, door: FastPredict, admitted: Admitted, request_id: str) -> None:
@@ -201,6 +205,7 @@ class FastCall(ABC):
         self.call: CallRecord | None = None
         self.n_bytes_written = 0
         self.is_caller_gone = False
+        self.status = 200
         self._door = door
         self._admitted = admitted
         self._task: asyncio.Future[bytes] | None = None
@@ -216,8 +221,8 @@ class FastCall(ABC):
         return client_address(self.request, self._door.platform.settings.trusted_proxies)
 
     def get_status(self) -> int:
-        """Return the status of the answer; errors are the ordinary handler's."""
-        return 200
+        """Return the status of the answer."""
+        return self.status
 
     @abstractmethod
     def send(self, answer: bytes) -> None:
@@ -269,17 +274,24 @@ class FastCall(ABC):
         else:
             self._answer(task.result())
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes, *fields: tuple[str, str]) -> None:
         door = self._door
-        fields = self._admitted.quota.headers()
+        fields = (*self._admitted.quota.headers(), *fields)
         if door.platform.is_draining:
             fields = (*fields, ("Connection", "close"))
         self.n_bytes_written = len(body)
-        self.send(door.head(self).of(self.request_id, len(body), fields) + body)
-        door.platform.requests.note(door.handler.route, "POST", 200)
+        head = door.head(self).of(self.request_id, len(body), fields, self.status)
+        self.send(head + body)
+        door.platform.requests.note(door.handler.route, "POST", self.status)
         door.note(self)
 
     def _fail(self, error: BaseException) -> None:
+        if isinstance(error, Overloaded):
+            # A refusal must cost less than an answer, or a crowd would leave no time for answers.
+            self.status = status_of(error)
+            body = error_body(error, self.request_id)
+            self._answer(body, ("Retry-After", str(error.retry_after_s)))
+            return
         admitted = self._admitted
         failure = Failure(error, self.request_id, self.principal, admitted.quota, self.call)
         door, request = self._door, self.request
@@ -355,16 +367,23 @@ class AnswerHead:
             f"{name}: {value if value in ('%b', '%d') else value.replace('%', '%%')}"
             for name, value in fields.items()
         ]
-        self._pattern = "\r\n".join(["HTTP/1.1 200 OK", *lines, ""]).encode("latin1")
+        self._pattern = "\r\n".join(["HTTP/1.1 %d %b", *lines, ""]).encode("latin1")
         self._date = b""
         self._second = 0
 
-    def of(self, request_id: str, n_bytes: int, fields: Sequence[tuple[str, str]]) -> bytes:
+    def of(
+        self,
+        request_id: str,
+        n_bytes: int,
+        fields: Sequence[tuple[str, str]],
+        status: int = 200,
+    ) -> bytes:
         """Return the head of an answer with a body of ``n_bytes``, and further fields."""
         second = int(time.time())
         if second != self._second:
             self._second, self._date = second, format_timestamp(second).encode()
-        head = self._pattern % (self._date, request_id.encode(), n_bytes)
+        phrase = HTTPStatus(status).phrase.encode()
+        head = self._pattern % (status, phrase, self._date, request_id.encode(), n_bytes)
         for name, value in fields:
             head += f"{name}: {value}\r\n".encode("latin1")
         return head + b"\r\n"

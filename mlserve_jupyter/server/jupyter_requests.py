@@ -34,7 +34,7 @@ class JupyterRequests:
     def __init__(self, serverapp: ServerApp) -> None:
         self._log: logging.Logger = serverapp.log
         self._records_metrics = bool(getattr(serverapp, "record_http_request_metrics", True))
-        self._durations: Histogram | None = None
+        self._durations: dict[int, Histogram] = {}
         self._names: set[str] = set()
 
     def note_allowed(self, host: str) -> None:
@@ -49,16 +49,20 @@ class JupyterRequests:
     def note(self, call: FastCall) -> None:
         """Count and log what was answered, as ``jupyter_server.log.log_request`` does."""
         if self._records_metrics:
-            if self._durations is None:
+            durations = self._durations.get(call.status)
+            if durations is None:
                 from jupyter_server.prometheus.metrics import HTTP_REQUEST_DURATION_SECONDS
 
-                self._durations = HTTP_REQUEST_DURATION_SECONDS.labels(
-                    method="POST", handler=_HANDLER, status_code=200
+                durations = self._durations[call.status] = HTTP_REQUEST_DURATION_SECONDS.labels(
+                    method="POST", handler=_HANDLER, status_code=call.status
                 )
-            self._durations.observe(call.request.request_time())
-        if self._log.isEnabledFor(logging.DEBUG):
-            self._log.debug(
-                "200 POST %s (@%s) %.2fms",
+            durations.observe(call.request.request_time())
+        level = logging.DEBUG if call.status == 200 else logging.WARNING
+        if self._log.isEnabledFor(level):
+            self._log.log(
+                level,
+                "%d POST %s (@%s) %.2fms",
+                call.status,
                 call.request.uri,
                 call.request.remote_ip,
                 call.request.request_time() * 1e3,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from mlserve_jupyter.serving.worker_process import WorkerProcess
 
 LOADING = ""
 """The method of a call that only wants its model loaded."""
+
+LOOK_EVERY_S = 0.02
+"""A full queue is looked through for calls that were given up no more often, whoever is refused."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -102,6 +106,7 @@ class CallQueue:
         self._max_calls = self._max_rows = self._max_bytes = sys.maxsize
         self._turns: OrderedDict[tuple[str, str], deque[WaitingCall]] = OrderedDict()
         self._n_calls = self._n_rows = self._n_bytes = 0
+        self._look_again_s = 0.0
         self._arrived = asyncio.Event()
 
     def bound(self, *, max_calls: int, max_rows: int, max_bytes: int) -> None:
@@ -127,7 +132,10 @@ class CallQueue:
             or self._n_rows + call.n_rows > self._max_rows
             or self._n_bytes + call.n_bytes > self._max_bytes
         ):
-            self._drop_given_up()
+            now_s = time.monotonic()
+            if now_s >= self._look_again_s:
+                self._look_again_s = now_s + LOOK_EVERY_S
+                self._drop_given_up()
             if self._n_calls >= self._max_calls or (
                 self._n_calls
                 and (

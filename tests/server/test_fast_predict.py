@@ -25,6 +25,7 @@ from mlserve_jupyter.accounts.keys import make_key
 from mlserve_jupyter.accounts.principal import Principal
 from mlserve_jupyter.analytics.prediction_record import PredictionRecord
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.errors import Overloaded
 from mlserve_jupyter.platform import Platform
 from mlserve_jupyter.server.fast_predict import FastPredict
 from mlserve_jupyter.server.standalone.access_log import AccessLog
@@ -342,6 +343,37 @@ async def test_what_nobody_foresaw_is_a_500_that_keeps_its_reason_to_itself(
     assert (response.status_code, response.json()["code"]) == (500, "internal_error")
     assert "foresaw" not in response.text
     assert "nobody foresaw this" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_refuses_alike_on_both_ways(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = await in_process.platform.services()
+    await in_process.predict_short()
+
+    def refuse(request: object) -> bytes:
+        raise Overloaded("Enough.", retry_after_s=3)
+
+    async def refuse_later(request: object) -> bytes:
+        return refuse(request)
+
+    monkeypatch.setattr(services.predictor, "start", refuse)
+    monkeypatch.setattr(services.predictor, "predict", refuse_later)
+    same = {"X-Request-Id": "same"}
+    short = await in_process.predict(same)
+    assert in_process.taken[-1]
+    ordinary = await in_process.predict({**same, **ORDINARY})
+    assert not in_process.taken[-1]
+    assert (short.status_code, short.headers["Retry-After"]) == (503, "3")
+    assert (short.status_code, short.reason_phrase) == (
+        ordinary.status_code,
+        ordinary.reason_phrase,
+    )
+    assert short.content == ordinary.content
+    for answer in (short, ordinary):
+        answer.headers.pop("Date", None)
+    assert short.headers == ordinary.headers
 
 
 @pytest.mark.anyio
