@@ -12,14 +12,18 @@ STEP_S = 0.02
 def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
     """Return whether the condition holds within a time."""
     deadline_s = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline_s:
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            return False
         time.sleep(STEP_S)
-    return bool(condition())
+    return True
 
 
 async def wait_in_loop_for(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
     """Return whether the condition holds within a time; the event loop goes on meanwhile."""
     deadline_s = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline_s:
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            return False
         await asyncio.sleep(STEP_S)
-    return bool(condition())
+    return True
