@@ -45,9 +45,10 @@ class Labelled(Display):
             f"made will have: `%mlserve logs {kept.model}` shows the ids."
         )
         if kept.n_without_answer == kept.n_calls:
+            them = "it" if kept.n_calls == 1 else "them"
             return (
                 f"Labels for {calls} of {kept.model} are kept ({rows}), and there is nothing that "
-                f"they score: the log has no answer of that id. {why}"
+                f"they score: the log has no answer of {them}. {why}"
             )
         unknown = counted(kept.n_without_answer, "call")
         return f"{words} scores those of which the log has an answer, not {unknown}. {why}"

@@ -181,7 +181,7 @@ def test_labels_give_the_live_accuracy_by_version(model: Any) -> None:
     run(f"label scored {logs['request_id'][0]} first", namespace)
     said = repr(run("label scored no-such-call [1,2,3]", {}))
     assert "Labels for 1 call of scored are kept (3 rows)" in said
-    assert "the log has no answer of that id" in said
+    assert "the log has no answer of it." in said
     assert "scored` scores" not in said
     kept = mlserve.label("scored", logs["request_id"][~first], pd.Series(true)[~first])
     assert "9 calls of scored labelled (54 rows)" in repr(kept)
