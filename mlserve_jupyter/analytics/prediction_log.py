@@ -161,16 +161,13 @@ class PredictionLog:
         Returns
         -------
         bool
-            False where that took longer than ``timeout_s``, or the database is away.
+            False where that took longer than ``timeout_s``.
         """
-        with self._lock:
-            wanted = self._accepted_through
-            self._wanted_through = max(self._wanted_through, wanted)
-            self._arrived.notify()
-            self._written.wait_for(
-                lambda: self._settled_through >= wanted or self._failure is not None, timeout_s
-            )
-            return self._settled_through >= wanted
+        return self._flush(timeout_s, is_patient=True)
+
+    def flush_if_written(self, timeout_s: float) -> bool:
+        """Do as :meth:`flush` does, but wait for no log that the database refuses at present."""
+        return self._flush(timeout_s, is_patient=False)
 
     @property
     def n_held(self) -> int:
@@ -282,6 +279,19 @@ class PredictionLog:
         """
         with reading(self._engine) as connection:
             return read_recently_called(connection, since, limit)
+
+    def _flush(self, timeout_s: float, *, is_patient: bool) -> bool:
+        with self._lock:
+            wanted = self._accepted_through
+            self._wanted_through = max(self._wanted_through, wanted)
+            self._arrived.notify()
+            self._written.wait_for(
+                lambda: (
+                    self._settled_through >= wanted or not (is_patient or self._failure is None)
+                ),
+                timeout_s,
+            )
+            return self._settled_through >= wanted
 
     def _run(self) -> None:
         while True:

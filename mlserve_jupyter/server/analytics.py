@@ -87,7 +87,7 @@ class _AnalyticsResource(Resource):
         """Return the services, once the rollups have all that was answered before."""
         services = await self.platform.services()
         if 0 < services.log.n_held < BUSY_LOG_ROWS:
-            await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+            await in_reading_thread(services.log.flush_if_written, FLUSH_TIMEOUT_S)
         return services
 
     async def managed_model(self, model: str) -> tuple[Services, User, CatalogModel]:

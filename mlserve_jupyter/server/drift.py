@@ -81,7 +81,7 @@ class DriftResource(ReadingResource):
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         version = found.default if query.version is None else found.version(query.version)
         version = version or next(iter(found.versions.values()))
-        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush_if_written, FLUSH_TIMEOUT_S)
         await in_reading_thread(services.live_histograms.flush, FLUSH_TIMEOUT_S)
         columns = tuple(column.name for column in version.signature.inputs.columns)
         watched = WatchedVersion(version.id, found.name, version.version, columns)
@@ -106,7 +106,7 @@ class QualityResource(ReadingResource):
         services = await self.platform.services()
         user = await services.user(self.caller)
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
-        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush_if_written, FLUSH_TIMEOUT_S)
         versions = {
             each.id: ScoredVersion(each.version, each.signature) for each in found.versions.values()
         }

@@ -46,7 +46,9 @@ class _LabellingResource(ReadingResource):
             each.id: ScoredVersion(each.version, each.signature) for each in found.versions.values()
         }
         unknown = await self.read(check_labels, found.id, versions, by_request_id)
-        is_written = bool(unknown) and await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        is_written = bool(unknown) and await in_reading_thread(
+            services.log.flush_if_written, FLUSH_TIMEOUT_S
+        )
         if is_written:
             late = {id: by_request_id[id] for id in unknown}
             unknown = await self.read(check_labels, found.id, versions, late)

@@ -112,7 +112,7 @@ class PredictionsResource(Resource):
         found = await services.catalog.find(lambda catalog: catalog.managed_model(user, model))
         if query.version is not None:
             found.version(query.version)  # raises where there is none
-        await in_reading_thread(services.log.flush, FLUSH_TIMEOUT_S)
+        await in_reading_thread(services.log.flush_if_written, FLUSH_TIMEOUT_S)
         format = query.format or accepted_format(self.request.headers.get("Accept", ""))
         if format != "json":
             await self._export(found, format, query)
