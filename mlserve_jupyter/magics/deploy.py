@@ -249,7 +249,7 @@ def run_line(arguments: dict[str, Any], namespace: dict[str, Any]) -> Deployed:
     """Run the magic."""
     expression = arguments.pop("obj")
     obj = evaluate(expression, namespace)
-    if isinstance(obj, str):
+    if isinstance(obj, str) and not expression.isidentifier():
         raise NotServable(
             f"{expression} is a text, not a model: "
             + (
