@@ -211,11 +211,12 @@ def runtime_words(version: DescribeVersion) -> str:
         how = "bit for bit" if not any(found) else f"to within {max(found):.2g}"
         rows = counted(compiled.n_rows, "row")
         around = counted(compiled.n_thresholds, "threshold")
-        methods = ", ".join(compiled.methods)
+        methods = ", ".join(method for method in version.methods if method in compiled.methods)
         parts.append(f"ONNX for {methods}, {how} as the model on {rows} around {around}")
     by_reason: dict[str, list[str]] = {}
-    for method, reason in compiled.native.items():
-        by_reason.setdefault(reason, []).append(method)
+    for method in version.methods:
+        if method in compiled.native:
+            by_reason.setdefault(compiled.native[method], []).append(method)
     parts += [f"native for {', '.join(names)}: {why}" for why, names in by_reason.items()]
     return "; ".join(parts)
 

@@ -175,11 +175,10 @@ def test_onnx_is_refused_where_it_cannot_be_had_and_native_stays_native(
     assert listed.status_code == 404
     forest = RandomForestClassifier(3, random_state=0).fit(IRIS, SPECIES)
     notebook.deploy(forest, name="forest-native", sample=IRIS, runtime="native")
-    time.sleep(0.5)
-    version = live_server.request("GET", "api/v1/models/forest-native/versions/1").json()
+    version = compiled_version(live_server, "forest-native")
     assert version["runtime"] == "native"
     assert version["verification"]["compiled"]["methods"] == {}
-    assert "native for predict" in str(notebook.show("forest-native"))
+    assert "native for predict, predict_proba" in str(notebook.show("forest-native"))
     assert "the deploy asked for that" in str(notebook.show("forest-native"))
 
 
