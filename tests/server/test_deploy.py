@@ -14,10 +14,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from mlserve_jupyter.api.manifest import encode_json
+from mlserve_jupyter.settings import Settings
+from mlserve_jupyter.storage.engine import open_engine, reading
+from mlserve_jupyter.storage.tables import model_versions, models
 from tests import toys
 from tests.live import LiveServer
 from tests.server.manifests import manifest_of, sample_of
@@ -36,14 +40,17 @@ def nothing_half_made(live_server: LiveServer) -> Iterator[None]:
         json.loads(path.read_bytes()) for path in artifacts_of(live_server).rglob("metadata.json")
     ]
     on_disk = {f"{metadata['model']} v{metadata['version']}" for metadata in deployed}
-    in_database = {
-        f"{model['name']} v{version['version']}"
-        for model in live_server.request("GET", "api/v1/models?limit=500").json()["items"]
-        for version in live_server.request(
-            "GET", f"api/v1/models/{model['name']}/versions?limit=500"
-        ).json()["items"]
-    }
-    assert on_disk == in_database
+    assert on_disk == published_in(live_server.settings)
+
+
+def published_in(settings: Settings) -> set[str]:
+    """Return the versions of all users that the database has."""
+    engine = open_engine(settings)
+    statement = sa.select(models.c.name, model_versions.c.version).join(model_versions)
+    with reading(engine) as connection:
+        found = {f"{name} v{version}" for name, version in connection.execute(statement)}
+    engine.dispose()
+    return found
 
 
 def artifacts_of(server: LiveServer) -> Path:

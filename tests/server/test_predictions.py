@@ -35,6 +35,7 @@ from tests.analytics.calls import WAIT_S, call
 from tests.live import LiveServer, start_server
 from tests.registry.deploys import Deploys
 from tests.server.manifests import manifest_of
+from tests.waiting import wait_for
 
 LOG = "api/v1/analytics/models/logged/predictions"
 
@@ -343,6 +344,7 @@ def test_what_was_searched_for_is_not_in_the_hosts_log(live_server: LiveServer) 
     arguments = {"contains": '{"email": "ada@example.org"}', "limit": "7"}
     answer = live_server.request("GET", path, params=arguments)
     assert answer.status_code == 404
+    assert wait_for(lambda: "none-such/predictions" in live_server.log())  # as it answers first
     [line] = [line for line in live_server.log().splitlines() if "none-such/predictions" in line]
     assert "limit=7" in line
     assert "ada" not in line
