@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from mlserve_jupyter.registry.catalog import ServedVersion
 from mlserve_jupyter.services import Services
 from mlserve_jupyter.serving import keep_warm
 from mlserve_jupyter.serving.call_record import PredictRequest
+from mlserve_jupyter.serving.runtimes import compiled_runtime
 from mlserve_jupyter.settings import Settings
 from mlserve_jupyter.storage.tables import prediction_counts
 from tests import toys
@@ -83,19 +85,42 @@ async def publish(services: Services, name: str, model: Any, folder: Path) -> Se
     return version
 
 
+def called_tree(folder: Path) -> tuple[Path, str]:
+    """Deploy a compiled version that tells whether a number is over 9, and call it.
+
+    Returns the platform's folder and the version's id.
+    """
+    X = np.arange(40.0).reshape(20, 2)
+    with start_server(folder) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLSERVE_URL", server.url)
+        patch.setenv("MLSERVE_KEY", server.key)
+        mlserve_jupyter.deploy(
+            DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X, runtime="onnx"
+        )
+        version = server.request("GET", "api/v1/models/tree/versions/1").json()
+        assert version["runtime"] == "onnx"
+        server.request("POST", "api/v1/predict/tree", json={"instances": [[1.0, 2.0]]})
+    return server.data_dir / "mlserve", version["id"]
+
+
 async def call(services: Services, version: ServedVersion, value: float = 1.0) -> None:
-    await services.predictor.predict(
+    await predict(services, version.model, value)
+
+
+async def predict(services: Services, model: str, *row: float) -> Any:
+    answer = await services.predictor.predict(
         PredictRequest(
             request_id=os.urandom(8).hex(),
             principal=str(CALLER),
             user=await services.user(CALLER),
-            model=version.model,
+            model=model,
             version=None,
             method=None,
-            body=msgspec.json.encode({"instances": [[value]]}),
+            body=msgspec.json.encode({"instances": [row]}),
             content_type="",
         )
     )
+    return msgspec.json.decode(answer)["predictions"]
 
 
 def loaded(services: Services) -> list[str]:
@@ -368,16 +393,33 @@ async def test_callers_go_first(settings: Settings, tmp_path: Path) -> None:
 async def test_of_a_compiled_version_the_graph_is_opened_and_no_worker_is_started(
     tmp_path: Path,
 ) -> None:
-    X = np.arange(40.0).reshape(20, 2)
-    with start_server(tmp_path) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLSERVE_URL", server.url)
-        patch.setenv("MLSERVE_KEY", server.key)
-        mlserve_jupyter.deploy(
-            DecisionTreeClassifier().fit(X, X[:, 0] > 9), name="tree", sample=X, runtime="onnx"
-        )
-        version = server.request("GET", "api/v1/models/tree/versions/1").json()
-        assert version["runtime"] == "onnx"
-        server.request("POST", "api/v1/predict/tree", json={"instances": [[1.0, 2.0]]})
-    async with opened(Settings(data_dir=server.data_dir / "mlserve")) as services:
-        await until(lambda: version["id"] in services.predictor._compiled._open)
+    data_dir, version_id = called_tree(tmp_path)
+    async with opened(Settings(data_dir=data_dir)) as services:
+        await until(lambda: version_id in services.predictor._compiled._open)
         assert all(not env.slots for env in services.workers.environments())
+
+
+@pytest.mark.slow
+async def test_while_a_large_graph_is_opened_the_model_itself_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, version_id = called_tree(tmp_path)
+    settings = Settings(data_dir=data_dir, keep_warm_models=0, result_cache="off")
+    may_open = threading.Event()
+    open_graph = compiled_runtime.open_graph
+    monkeypatch.setattr(
+        compiled_runtime,
+        "open_graph",
+        lambda version: open_graph(version) if may_open.wait(30) else None,
+    )
+    monkeypatch.setattr(compiled_runtime, "SLOW_TO_OPEN_BYTES", 1)
+    async with opened(settings) as services:
+        for _ in range(2):
+            assert await predict(services, "tree", 10.0, 11.0) == [True]
+        assert loaded(services) == [version_id]
+        may_open.set()
+        await until(lambda: version_id in services.predictor._compiled._open)
+        [environment] = services.workers.environments()
+        await environment.aclose()
+        assert await predict(services, "tree", 8.0, 9.0) == [False]
+        assert not environment.slots, "which the graph has answered"

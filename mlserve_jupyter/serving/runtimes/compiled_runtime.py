@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 INLINE_MS = 0.3
 """A call that was measured to cost less runs on the event loop, a longer one in a thread."""
 
+SLOW_TO_OPEN_BYTES = 16 * 2**20
+"""A graph of so many bytes takes a second to open, and its model a fraction of that to load."""
+
 N_THREADS = 2
 
 MEASURE_EVERY = 16
@@ -118,7 +121,7 @@ class CompiledRuntime:
         return None if body is None else _answer(body, predict_ms, queue_ms=0.0)
 
     async def call(self, version: ServedVersion, method: str, batch: Batch) -> Answer | None:
-        """Answer a call; None where the model itself must.
+        """Answer a call; None where the model itself must, as while a large graph is opened.
 
         Raises
         ------
@@ -128,11 +131,14 @@ class CompiledRuntime:
             If it takes longer than ``predict_timeout_s``.
         """
         compiled = version.verification.compiled
-        if compiled is None or method not in compiled.methods:
+        if compiled is None or method not in compiled.methods or version.id in self._unusable:
             return None
         graph = self._open.get(version.id)
         if graph is None:
-            graph = await self._opened(version)
+            opening = self._start_opening(version)
+            if compiled.size_bytes >= SLOW_TO_OPEN_BYTES:
+                return None
+            graph = await _opened(opening)
             if graph is None:
                 return None
         if version.id in self._open:  # one that was opened just now may not be kept yet
@@ -151,25 +157,22 @@ class CompiledRuntime:
         compiled = version.verification.compiled
         if compiled is None or version.method not in compiled.methods:
             return False
-        return version.id in self._open or await self._opened(version) is not None
+        if version.id in self._open or version.id in self._unusable:
+            return version.id in self._open
+        return await _opened(self._start_opening(version)) is not None
 
     async def aclose(self) -> None:
         """End the threads."""
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
 
-    async def _opened(self, version: ServedVersion) -> OpenGraph | None:
+    def _start_opening(self, version: ServedVersion) -> asyncio.Future[OpenGraph | None]:
         """Open a graph once however many calls wait for it."""
-        if version.id in self._unusable:
-            return None
         opening = self._opening.get(version.id)
         if opening is None:
             opening = asyncio.ensure_future(self._open_copy(version))
             self._opening[version.id] = opening
             opening.add_done_callback(lambda done: self._keep(version.id, done))
-        try:
-            return await asyncio.shield(opening)
-        except (StorageUnavailable, StorageFull):
-            return None  # the model itself can answer, and the next call asks for the graph again
+        return opening
 
     async def _open_copy(self, version: ServedVersion) -> OpenGraph | None:
         await self._copies.ensure_graph(version)
@@ -292,6 +295,13 @@ class OpenGraph:
         key = method, n_rows.bit_length()
         before = self._cost_ms.get(key, took_ms)
         self._cost_ms[key] = before + _WEIGHT * (took_ms - before)
+
+
+async def _opened(opening: asyncio.Future[OpenGraph | None]) -> OpenGraph | None:
+    try:
+        return await asyncio.shield(opening)
+    except (StorageUnavailable, StorageFull):
+        return None  # the model itself can answer, and the next call asks for the graph again
 
 
 def _answer(body: bytes, predict_ms: float, queue_ms: float) -> Answer:
