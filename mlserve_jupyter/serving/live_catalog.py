@@ -51,6 +51,7 @@ class LiveCatalog:
         self._caught_up_at_s = 0.0
         self._announcements: Announcements | None = None
         self._heard = asyncio.Event()
+        self._is_away = False
 
     def start(self, announcements: Announcements | None = None) -> None:
         """Begin to look for changes.
@@ -143,4 +144,10 @@ class LiveCatalog:
             if await in_answering_thread(self._registry.epoch) != self.current.epoch:
                 await self._refresh()
         except MLServeError as error:
-            log.warning("The registry does not answer; what is known is served: %s", error)
+            if not self._is_away:
+                log.warning("The registry does not answer; what is known is served: %s", error)
+            self._is_away = True
+            return
+        if self._is_away:
+            log.warning("The registry answers again.")
+        self._is_away = False

@@ -112,3 +112,21 @@ def test_a_slow_read_from_before_a_change_does_not_undo_it() -> None:
         await catalog.aclose()
 
     asyncio.run(run())
+
+
+def test_that_the_database_is_away_and_back_is_said_once_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> None:
+        registry: Any = CountingRegistry()
+        catalog = LiveCatalog(registry, poll_s=60.0)
+        for is_down in (True, True, True, False, False):
+            registry.is_down = is_down
+            await catalog.catch_up()
+        await catalog.aclose()
+
+    asyncio.run(run())
+    assert [record.message for record in caplog.records] == [
+        "The registry does not answer; what is known is served: It is down.",
+        "The registry answers again.",
+    ]
