@@ -162,7 +162,7 @@ class Settings:
     max_queue_requests: int = 1024
     max_queue_rows: int = 1_000_000
     max_queue_bytes: int = 256 * MIB
-    max_batch_rows: int = 256
+    max_batch_rows: int = 1024
     result_cache: str = "auto"
     cache_ttl_s: float = 3600.0
     cache_max_bytes: int = 64 * MIB

@@ -22,6 +22,14 @@ from mlserve_jupyter.serving.worker_process import WorkerProcess
 LOADING = ""
 """The method of a call that only wants its model loaded."""
 
+FIRST_BATCH_ROWS = 256
+"""Rows that go together at first, and always where they take their time."""
+
+QUICK_BATCH_S, SLOW_BATCH_S = 0.025, 0.1
+"""After a batch as quick, twice as many rows may go together; after one as slow, as at first."""
+
+MAX_GROWN_ROWS = 4096
+
 LOOK_EVERY_S = 0.02
 """A full queue is looked through for calls that were given up no more often, whoever is refused."""
 
@@ -105,6 +113,7 @@ class CallQueue:
     def __init__(self) -> None:
         self._max_calls = self._max_rows = self._max_bytes = sys.maxsize
         self._turns: OrderedDict[tuple[str, str], deque[WaitingCall]] = OrderedDict()
+        self._grown: dict[tuple[str, str], int] = {}
         self._n_calls = self._n_rows = self._n_bytes = 0
         self._look_again_s = 0.0
         self._arrived = asyncio.Event()
@@ -163,20 +172,34 @@ class CallQueue:
     async def take(self, max_rows: int) -> list[WaitingCall]:
         """Wait for calls; return those that go together next, of at most ``max_rows`` rows.
 
-        A single call may be larger. Calls that were given up are left out.
+        A single call may be larger. Calls that were given up are left out. How many go together at
+        most begins with ``FIRST_BATCH_ROWS``, see :meth:`note_taken`.
         """
         while True:
             while not self._turns:
                 self._arrived.clear()
                 await self._arrived.wait()
             turn, calls = next(iter(self._turns.items()))
-            taken = self._take_of(calls, max_rows)
+            taken = self._take_of(calls, min(self._grown.get(turn, FIRST_BATCH_ROWS), max_rows))
             if calls:
                 self._turns.move_to_end(turn)
             else:
                 del self._turns[turn]
             if taken:
                 return taken
+
+    def note_taken(self, taken: list[WaitingCall], predict_s: float) -> None:
+        """Let more rows go together next if a full batch was answered quickly.
+
+        A worker that is done early waits for the event loop, which is busy with other calls where
+        there are many: the rest of them must go at once.
+        """
+        turn = (taken[0].ref.key, taken[0].method)
+        at_most = self._grown.get(turn, FIRST_BATCH_ROWS)
+        if predict_s > SLOW_BATCH_S:
+            self._grown.pop(turn, None)
+        elif predict_s < QUICK_BATCH_S and sum(call.n_rows for call in taken) > at_most // 2:
+            self._grown[turn] = min(2 * at_most, MAX_GROWN_ROWS)
 
     def give_away(self, other: CallQueue, busy_with: str) -> None:
         """Move what waits to another queue, but every second call of the model ``busy_with``."""

@@ -196,6 +196,7 @@ class Slot:
         if any(error is not None and error.kind == "memory" for error in errors):
             # What is left of a process after a MemoryError is not to be trusted with other calls.
             await self._replace(worker)
+        self._queue.note_taken(calls, reply.predict_ms / 1e3)
         _settle(calls, reply, body, self._started)
 
     async def _ask(

@@ -105,7 +105,7 @@ class Worker:
                     else message
                 )
                 started = time.perf_counter()
-                answers = [self._bounded(a, call) for a in self._call(loaded.model, call)]
+                answers = self._bounded(self._call(loaded.model, call))
                 header["predict_ms"] = _elapsed_ms(started)
                 if isinstance(message, Compare):
                     header["row_by_row"] = answers[0].error is None and answers_row_by_row(
@@ -142,15 +142,12 @@ class Worker:
                 pass
         return [_call_alone(method, inputs, batch) for batch in call.batches]
 
-    def _bounded(self, answer: _Answer, call: Call) -> _Answer:
-        """Return an answer, or an error in its place if it is too large to be sent."""
-        limit = self._max_answer_bytes // len(call.batches)
-        if len(answer.body) <= limit:
-            return answer
-        too_large = ValueError(
-            f"{len(answer.body)} bytes are over max_answer_bytes; send fewer rows at once"
-        )
-        return _Answer(b"", error=_describe_error("output", too_large))
+    def _bounded(self, answers: list[_Answer]) -> list[_Answer]:
+        """Return answers, or errors in place of the large ones if they are too large to be sent."""
+        if sum(len(answer.body) for answer in answers) <= self._max_answer_bytes:
+            return answers
+        limit = self._max_answer_bytes // len(answers)
+        return [answer if len(answer.body) <= limit else _too_large(answer) for answer in answers]
 
     def _new_modules(self) -> list[str]:
         """Modules that a fresh interpreter could import as well, in order of their import."""
@@ -172,6 +169,13 @@ class _Answer:
     def header(self) -> dict[str, Any]:
         """Return what the server reads of it."""
         return {"n_bytes": len(self.body), "columns": self.columns, "error": self.error}
+
+
+def _too_large(answer: _Answer) -> _Answer:
+    error = ValueError(
+        f"{len(answer.body)} bytes are over max_answer_bytes; send fewer rows at once"
+    )
+    return _Answer(b"", error=_describe_error("output", error))
 
 
 def _call_alone(method: Any, inputs: InputSpec, batch: Batch) -> _Answer:

@@ -15,6 +15,7 @@ import pytest
 
 from mlserve_jupyter.api.signature import InputBatch
 from mlserve_jupyter.errors import DeadlineExceeded, Overloaded, WorkerDied
+from mlserve_jupyter.serving import call_queue
 from mlserve_jupyter.serving.call_queue import Answer
 from mlserve_jupyter.serving.independence import answers_row_by_row
 from mlserve_jupyter.serving.protocol import ModelRef
@@ -71,6 +72,27 @@ async def test_calls_that_wait_for_one_model_are_answered_together_each_with_its
     answers = await behind_a_blocker(environment, slow, *calls)
     assert [json.loads(a.body) for a in answers] == [[float(i)] * (i % 3 + 1) for i in range(20)]
     assert {answer.n_calls for answer in answers} == {20}
+
+
+@pytest.mark.parametrize(("took_s", "sizes"), [(0.0, {256, 512, 132}), (0.6, {256, 132})])
+async def test_of_quick_answers_more_go_together_when_many_wait(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    took_s: float,
+    sizes: set[int],
+) -> None:
+    monkeypatch.setattr(call_queue, "QUICK_BATCH_S", 0.5)
+    monkeypatch.setattr(call_queue, "SLOW_BATCH_S", 2.0)
+    pool = WorkerPool(replace(settings, max_batch_rows=1000), tmp_path / "log")
+    environment = pool.environment(sys.executable)
+    slow = toys.write_model(toys.SleepModel(), tmp_path)
+    ref = toys.write_model(toys.SleepModel(), tmp_path)
+    calls = [call(environment, ref, took_s) for _ in range(900)]
+    answers = await behind_a_blocker(environment, slow, *calls)
+    await pool.aclose()
+    assert {json.loads(answer.body)[0] for answer in answers} == {took_s}
+    assert {answer.n_calls for answer in answers} == sizes
 
 
 async def test_one_call_alone_waits_for_no_company(
@@ -191,8 +213,19 @@ async def test_a_queue_is_bounded_in_rows_and_bytes(
         (lambda X: np.arange(len(X)), False),
         (lambda X: (X * 2, X.sum(axis=1)), True),
         (lambda X: 1 / 0 if len(X) < 3 else X, False),
+        (lambda X: 1 / 0 if len(X) > 900 else X, False),
+        (lambda X: X + (len(X) > 900), False),
     ],
-    ids=["by row", "centred", "one number", "by position", "parts", "fails on few"],
+    ids=[
+        "by row",
+        "centred",
+        "one number",
+        "by position",
+        "parts",
+        "fails on few",
+        "fails on many",
+        "other of many",
+    ],
 )
 def test_a_model_whose_answers_depend_on_other_rows_is_recognised(
     method: Any, expected: bool
