@@ -46,7 +46,7 @@ def measure(report: Report, options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         with standalone(folder=data) as server:
-            deploy(server.url, server.key, SMALL, MODELS["lr"], "native")
+            deploy(server.url, server.key, SMALL, MODELS["rf"], "native")
             for name, runtime in RUNTIMES.items():
                 _deploy(server, name, runtime, is_small=options.is_quick)
         artifact = next(data.glob("data/mlserve/models/*/forest/v1/model.joblib"))
@@ -80,7 +80,7 @@ def _first_s(data: Path, name: str) -> float:
 
 
 def _first_with_libraries_s(data: Path, name: str) -> float:
-    """Return the same where a small model of the same library was loaded when the server started.
+    """Return the same where a small forest was loaded when the server started.
 
     The small one was the last that was called, and is again.
     """

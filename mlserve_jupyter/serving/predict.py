@@ -304,10 +304,13 @@ class Predictor:
         if self._settings.allow_pickle:  # importing what a deploy has named runs code, too
             await environment.warm(version.environment.modules)
         await self._copies.ensure(version)
-        error = (await environment.load(model_ref(version))).error
-        if error is not None and await self._copies.restore(version, error):
-            error = (await environment.load(model_ref(version))).error
-        return error
+        answer = await environment.load(model_ref(version))
+        if answer.error is not None and await self._copies.restore(version, answer.error):
+            answer = await environment.load(model_ref(version))
+        if self._settings.allow_pickle:
+            # The workers after this one find what it imported.
+            await environment.warm(answer.reply.modules)
+        return answer.error
 
     def _finish(self, record: CallRecord) -> None:
         """Hand a call that has ended to the log."""

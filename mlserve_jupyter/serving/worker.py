@@ -93,6 +93,8 @@ class Worker:
             header["is_new"] = is_new
             if isinstance(message, Load):
                 _check_methods(loaded.model, message.methods)
+                if is_new:
+                    header["modules"] = self._new_modules()
             elif isinstance(message, Compile):
                 inputs = self._models[message.key].inputs
                 header["compiled"], body = compile_for_server(

@@ -389,6 +389,21 @@ async def test_callers_go_first(settings: Settings, tmp_path: Path) -> None:
         await until(lambda: recent.id in loaded(services))
 
 
+async def test_workers_that_start_later_find_what_the_first_one_imported(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = replace(settings, workers_per_environment=2)
+    async with opened(settings) as services:
+        first = await publish(services, "first", toys.ImportingModel(), tmp_path)
+        await publish(services, "second", toys.ImportingModel(), tmp_path)
+        await call(services, first)
+    async with opened(settings) as services:
+        await until(lambda: loaded(services) == [first.id])
+        assert await predict(services, "first", 1.0) == [False]
+        assert await predict(services, "second", 1.0) == [True]
+        assert len(services.workers.environments()[0].slots) == 2
+
+
 @pytest.mark.slow
 async def test_of_a_compiled_version_the_graph_is_opened_and_no_worker_is_started(
     tmp_path: Path,
